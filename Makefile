@@ -1,0 +1,54 @@
+# Every target sets up .venv by itself when it is missing or older than the lock file.
+.DEFAULT_GOAL := help
+PYTHON ?= python3.11
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# uv installs the locked set in seconds; pip takes a minute and is the way where uv cannot reach the index.
+$(STAMP): requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: $(PYTHON) is not on the PATH. Set PYTHON=/path/to/python3.11."; exit 1; }
+	@echo "Setting up .venv (about a minute the first time)"
+	@$(PYTHON) -m venv --clear .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' requirements.lock)"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.lock --no-deps \
+	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable . \
+	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+.PHONY: help run dev test test-long lint bench clean reset-demo lock
+
+run: $(STAMP) ## the whole scrub on demo data with simulated vendors, offline
+	@$(BIN)/leadscrub demo
+
+dev: $(STAMP) ## the Dagster UI; with no vendor configured it serves the demo
+	@$(BIN)/leadscrub dev
+
+lint: $(STAMP) ## ruff, mypy strict and dg check defs
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dg check defs
+
+test: lint ## lint and all tests but the long ones, in parallel
+	@$(BIN)/pytest -n auto --dist worksteal -m "not long and not live" -q
+
+test-long: $(STAMP) ## the tests that take longer than make test allows
+	@$(BIN)/pytest -n auto --dist worksteal -m long -q --timeout 3600
+
+bench: $(STAMP) ## measure speed and memory; results in bench-results/
+	@$(BIN)/python -m leadscrub_pipeline_tests.bench
+
+lock: $(STAMP) ## resolve requirements.lock anew from pyproject.toml
+	@$(BIN)/uv pip compile --quiet --python-version 3.11 --extra test --upgrade \
+	  --no-header --no-annotate --output-file requirements.lock pyproject.toml
+
+clean: ## remove .venv and caches; never touches .leadscrub, which holds paid answers
+	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	@find . -name __pycache__ -type d -not -path './.leadscrub/*' -prune -exec rm -rf {} +
+
+reset-demo: ## forget the demo: its tables, ledger, runs and bill
+	@rm -rf .leadscrub/demo

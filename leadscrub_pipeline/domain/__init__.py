@@ -1,0 +1,1 @@
+"""What the business is about, as pure functions: scripts, people, phones, verdicts. No input or output here."""
