@@ -1,0 +1,447 @@
+"""The guard: lets through a script that is one SELECT over allowed databases, and nothing else.
+
+A security boundary: it denies by default, by the lists in ``grammar.py``, and hands on what
+it has understood, written anew, never the text it was given. What the embedded warehouse
+cannot run faithfully belongs to ``dialects.py``.
+"""
+
+import re
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from sqlglot import exp
+from sqlglot.dialects.snowflake import Snowflake
+from sqlglot.errors import ParseError, SqlglotError
+from sqlglot.tokenizer_core import Token, TokenType
+
+from leadscrub_pipeline.domain.grammar import DATE_PARTS, FUNCTIONS, PARTS, TYPES, WORDS
+from leadscrub_pipeline.domain.scripts import LeadScript, database_name
+from leadscrub_pipeline.errors import RefusedError
+
+MAX_TOKENS: Final = 50_000
+MAX_NESTING: Final = 30
+"""Open brackets and CASEs. The parser needs some 20 Python frames for each, of 1,000 that there are."""
+MAX_DEPTH: Final = 300
+"""Longest path in the parsed statement, which a chain of operators also makes long."""
+MAX_SHOWN: Final = 10
+
+_QUERY: Final = (exp.Select, exp.SetOperation, exp.Subquery)
+_OPENING: Final = {TokenType.L_PAREN, TokenType.L_BRACKET, TokenType.CASE}
+_CLOSING: Final = {TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.END}
+_SYSTEM_SCHEMAS: Final = {"information_schema", "pg_catalog", "system"}
+_SEQUENCE_WORDS: Final = {"nextval", "currval"}
+_TABLE_NAME: Final = re.compile(r"[\w$ -]{1,255}\Z")
+
+
+class TableName(tuple[str, str, str]):
+    """Database, schema and table, as Snowflake spells them."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return ".".join(self)
+
+
+@dataclass(frozen=True, slots=True)
+class GuardedStatement:
+    """What the guard has let through: the parsed statement, what it reads, and its text in Snowflake's dialect.
+
+    Every name is quoted and every table is written in full, so that no session can change what it means.
+    """
+
+    expression: exp.Query
+    tables: tuple[TableName, ...]
+    sql: str
+
+
+def guard(
+    script: LeadScript,
+    *,
+    allowed_databases: Collection[str],
+    default_database: str | None,
+    default_schema: str | None,
+) -> GuardedStatement:
+    """The script's statement, when it is harmless.
+
+    Raises:
+        RefusedError: it is not, or nobody has judged a part of it yet. Names each place.
+    """
+    statement, findings = judge(
+        script,
+        allowed_databases=allowed_databases,
+        default_database=default_database,
+        default_schema=default_schema,
+    )
+    if statement is None:
+        raise RefusedError(refusal(script, findings))
+    return statement
+
+
+def judge(
+    script: LeadScript,
+    *,
+    allowed_databases: Collection[str],
+    default_database: str | None,
+    default_schema: str | None,
+) -> tuple[GuardedStatement | None, list[str]]:
+    """The guarded statement, or None and everything that speaks against it."""
+    allowed = {database_name(name) or name for name in allowed_databases}
+    findings = _unallowed(script, allowed)
+    if script.databases is not None:
+        allowed &= script.databases
+    try:
+        tree = _parse(script.sql)
+        findings += _strangers(tree)
+        tables: tuple[TableName, ...] = ()
+        if not findings:
+            _settle_names(tree)
+            reader = _TableReader(allowed, default_database, default_schema)
+            tables = reader.read(tree)
+            findings += reader.findings
+        if findings:
+            return None, findings
+        return GuardedStatement(tree, tables, _written_back(tree)), []
+    except RefusedError as error:
+        return None, [*findings, str(error)]
+    except RecursionError:
+        return None, [*findings, "The statement is nested too deeply."]
+
+
+def refusal(script: LeadScript, findings: list[str]) -> str:
+    """The text of a refusal: the file, and the first findings."""
+    shown = list(dict.fromkeys(findings))
+    more = f" (and {len(shown) - MAX_SHOWN} more)" if len(shown) > MAX_SHOWN else ""
+    return f"{script.path.name} is refused. {' '.join(shown[:MAX_SHOWN])}{more}"
+
+
+def place(node: exp.Expr) -> str:
+    """Where a node stands, as far as the parser remembers: "Line 3, column 7: " or nothing."""
+    for part in node.walk():
+        if "line" in part.meta:
+            column = part.meta["col"] - (part.meta["end"] - part.meta["start"])
+            return f"Line {part.meta['line']}, column {column}: "
+    return ""
+
+
+def _unallowed(script: LeadScript, allowed: set[str]) -> list[str]:
+    if not allowed:
+        return ["No database may be read by lead scripts; name them in LEADSCRUB_ALLOWED_DATABASES."]
+    outside = sorted((script.databases or frozenset()) - allowed)
+    if outside:
+        return [f"The header names databases that this deployment does not allow: {', '.join(outside)}."]
+    return []
+
+
+def _parse(sql: str) -> exp.Query:
+    """The one query of the text, with a check of its tokens before the parser sees them."""
+    try:
+        tokens = Snowflake().tokenize(sql)
+    except SqlglotError:
+        raise RefusedError("The text cannot be read as SQL: a quote or comment is not closed.") from None
+    while tokens and tokens[-1].token_type is TokenType.SEMICOLON:
+        tokens.pop()
+    _check_tokens(tokens)
+    try:
+        trees = Snowflake().parser().parse(tokens, sql)
+    except ParseError as error:
+        raise RefusedError(_syntax_error(error)) from None
+    except SqlglotError as error:
+        raise RefusedError(f"The statement cannot be read: {type(error).__name__}.") from None
+    tree = trees[0] if len(trees) == 1 else None
+    if not isinstance(tree, _QUERY):
+        raise RefusedError("It must be exactly one SELECT, or WITH ... SELECT.")
+    return tree
+
+
+def _check_tokens(tokens: list[Token]) -> None:
+    if not tokens:
+        raise RefusedError("There is no statement in the file.")
+    if len(tokens) > MAX_TOKENS:
+        raise RefusedError(f"The statement is longer than {MAX_TOKENS:,} words.")
+    starts = (token for token in tokens if token.token_type is not TokenType.L_PAREN)
+    first = next(starts, tokens[0])
+    if first.token_type not in (TokenType.SELECT, TokenType.WITH):
+        raise RefusedError(f"{_spot(first)}The statement must start with SELECT or WITH.")
+    depth = 0
+    for token in tokens:
+        if token.token_type is TokenType.SEMICOLON:
+            raise RefusedError(f"{_spot(token)}There is more than one statement; a script is one SELECT.")
+        if token.token_type in (TokenType.L_BRACE, TokenType.BLOCK_START):
+            raise RefusedError(f"{_spot(token)}Templates and braces are not allowed in a lead script.")
+        depth += (token.token_type in _OPENING) - (token.token_type in _CLOSING)
+        if depth > MAX_NESTING:
+            raise RefusedError(f"{_spot(token)}The statement is nested more than {MAX_NESTING} deep.")
+
+
+def _spot(token: Token) -> str:
+    return f"Line {token.line}, column {max(token.col - len(token.text) + 1, 1)}: "
+
+
+def _syntax_error(error: ParseError) -> str:
+    first = error.errors[0] if error.errors else {}
+    where = f"Line {first['line']}, column {first['col']}: " if first.get("line") else ""
+    what = str(first.get("description") or "it cannot be understood").split("<class")[0].strip().rstrip(".")
+    return f"{where}The SQL cannot be read: {what}."
+
+
+def _strangers(tree: exp.Expr) -> list[str]:
+    """Every part of the statement that the lists do not name."""
+    findings: list[str] = []
+    stack: list[tuple[exp.Expr, int]] = [(tree, 0)]
+    while stack:
+        node, depth = stack.pop()
+        if depth > MAX_DEPTH:
+            return [*findings, f"{place(node)}The statement is nested more than {MAX_DEPTH} deep."]
+        problem = _problem(node)
+        if problem is not None:
+            findings.append(place(node) + problem)
+            continue
+        stack += [(child, depth + 1) for child in _children(node)]
+    return findings[::-1]
+
+
+def _children(node: exp.Expr) -> Iterator[exp.Expr]:
+    for value in node.args.values():
+        for item in value if isinstance(value, list) else (value,):
+            if isinstance(item, exp.Expr):
+                yield item
+
+
+def _problem(node: exp.Expr) -> str | None:
+    kind = type(node)
+    if kind not in FUNCTIONS and kind not in PARTS:
+        return f"{_called(node)} is not allowed in a lead script."
+    for part, value in node.args.items():
+        for item in value if isinstance(value, list) else (value,):
+            if item is None or item is False or item in ("", []):
+                continue
+            if kind in PARTS and part not in PARTS[kind]:
+                return f"{_called(node)}: {part.strip('_').upper()} is not allowed in a lead script."
+            if isinstance(item, str) and not _known_word(node, part, item):
+                return f"{_called(node)}: this {part.strip('_')} is not allowed in a lead script."
+            if not isinstance(item, exp.Expr | str | bool | int | exp.DType):
+                return f"{_called(node)} is not allowed in this form."
+    check = _CHECKS.get(kind)
+    return check(node) if check else None
+
+
+def _known_word(node: exp.Expr, part: str, word: str) -> bool:
+    if isinstance(node, exp.Literal | exp.RawString | exp.Identifier):
+        return "\0" not in word
+    if isinstance(node, exp.Var):
+        return word.upper() in DATE_PARTS
+    if isinstance(node, exp.JSONPathKey):
+        return re.fullmatch(r"[\w $-]+", word) is not None
+    if isinstance(node, exp.Trim) and part == "position":
+        return word in ("LEADING", "TRAILING", "BOTH")
+    return word.upper() in WORDS.get((type(node), part), ())
+
+
+def _called(node: exp.Expr) -> str:
+    """What the writer of the script would call it."""
+    if isinstance(node, exp.Anonymous):
+        return f"Function {str(node.this).upper()[:60]}"
+    if isinstance(node, exp.Func):
+        return f"Function {node.sql_name()}"
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(node).__name__)
+    return _NAMES.get(type(node), words.upper())
+
+
+_NAMES: Final[dict[type[exp.Expr], str]] = {
+    exp.Parameter: "A variable or stage ($ or @)",
+    exp.Placeholder: "A placeholder (? or :name)",
+    exp.Dot: "A function or name with more than one dot",
+    exp.TableFromRows: "TABLE(...)",
+    exp.DynamicIdentifier: "IDENTIFIER(...)",
+    exp.Kwarg: "A named argument (=>)",
+    exp.Into: "INTO",
+    exp.Command: "This statement",
+    exp.DataType: "This data type",
+}
+
+
+def _check_table(node: exp.Expr) -> str | None:
+    parts = [node.args.get(part) for part in ("this", "db", "catalog")]
+    for part in parts:
+        if isinstance(part, exp.Identifier):
+            if part.name and _TABLE_NAME.match(part.name) is None:
+                return "This name cannot be a table's, a schema's or a database's."
+        elif part:
+            return "Only tables can be read: no stages, files, variables or table functions."
+    return None
+
+
+def _check_identifier(node: exp.Expr) -> str | None:
+    name = node.name
+    parent = node.parent
+    if isinstance(parent, exp.Table) and node.arg_key == "db" and not name:
+        return None
+    if not name or len(name) > 255 or '"' in name or not name.isprintable():
+        return "A name must have 1 to 255 printable characters and no double quote."
+    return None
+
+
+def _check_column(node: exp.Expr) -> str | None:
+    if not isinstance(node.this, exp.Identifier | exp.Star):
+        return "This is not allowed as a column."
+    if node.name.lower() in _SEQUENCE_WORDS:
+        return "Sequences (NEXTVAL) are not allowed in a lead script."
+    return None
+
+
+def _check_type(node: exp.Expr) -> str | None:
+    if node.this not in TYPES or node.args.get("nested"):
+        return "This data type is not allowed in a lead script."
+    return None
+
+
+def _check_number(node: exp.Expr) -> str | None:
+    count = node.args.get("expression") or node.args.get("count")
+    if not isinstance(count, exp.Literal) or count.is_string or not count.name.isdigit():
+        return "LIMIT and OFFSET take a plain number."
+    return None
+
+
+def _check_interval(node: exp.Expr) -> str | None:
+    amount = node.this
+    plain = isinstance(amount, exp.Literal) and re.fullmatch(r"-?\d{1,6}", amount.name) is not None
+    if not plain or node.args.get("unit") is None:
+        return "An INTERVAL is one whole number and one unit, like INTERVAL '30 days'."
+    return None
+
+
+def _check_source(node: exp.Expr) -> str | None:
+    allowed: tuple[type[exp.Expr], ...] = (exp.Table, exp.Subquery)
+    if isinstance(node, exp.Subquery):
+        allowed = (exp.Table, *_QUERY)
+    elif isinstance(node, exp.From | exp.Join):
+        allowed = (exp.Table, exp.Subquery, exp.Values)
+    elif isinstance(node, exp.CTE | exp.Exists):
+        allowed = _QUERY
+    if not isinstance(node.this, allowed):
+        return "Only tables and queries can be read from: no stages, files, variables or table functions."
+    return None
+
+
+def _check_rows(node: exp.Expr) -> str | None:
+    if all(isinstance(row, exp.Tuple | exp.Paren) for row in node.expressions):
+        return None
+    return "VALUES takes rows in brackets."
+
+
+_CHECKS: Final[dict[type[exp.Expr], Callable[[exp.Expr], str | None]]] = {
+    exp.Table: _check_table,
+    exp.Identifier: _check_identifier,
+    exp.Column: _check_column,
+    exp.DataType: _check_type,
+    exp.Limit: _check_number,
+    exp.Offset: _check_number,
+    exp.Fetch: _check_number,
+    exp.Interval: _check_interval,
+    exp.From: _check_source,
+    exp.Join: _check_source,
+    exp.Subquery: _check_source,
+    exp.CTE: _check_source,
+    exp.Exists: _check_source,
+    exp.Values: _check_rows,
+}
+
+
+def _settle_names(tree: exp.Expr) -> None:
+    """Write every name as Snowflake stores it: unquoted ones in upper case, and all in quotes from here on."""
+    for node in tree.find_all(exp.Identifier):
+        if not node.args.get("quoted"):
+            node.set("this", node.name.upper())
+            node.set("quoted", True)
+    for raw in list(tree.find_all(exp.RawString)):
+        raw.replace(exp.Literal.string(raw.name))
+
+
+class _TableReader:
+    """Finds what each name in FROM means, writes tables in full, and notes those outside the allowed databases."""
+
+    def __init__(self, allowed: set[str], default_database: str | None, default_schema: str | None) -> None:
+        self.findings: list[str] = []
+        self._allowed = allowed
+        self._database = default_database and (database_name(default_database) or default_database)
+        self._schema = default_schema and (database_name(default_schema) or default_schema)
+
+    def read(self, tree: exp.Query) -> tuple[TableName, ...]:
+        tables: dict[TableName, None] = {}
+        sources: set[str] = set()
+        for table, visible, pending in _named_tables(tree):
+            sources.add(table.alias_or_name)
+            bare = table.args.get("db") is None and table.args.get("catalog") is None
+            if bare and table.name in pending:
+                self.findings.append(
+                    f"{place(table)}{table.name} is named while it is being defined. Recursion is not allowed; "
+                    "when a table of this name is meant, write it with its database and schema."
+                )
+            elif not bare or table.name not in visible:
+                name = self._full_name(table)
+                if name is not None:
+                    tables[name] = None
+        for node in tree.find_all(exp.Subquery, exp.Values):
+            sources.add(node.alias)
+        self._check_qualifiers(tree, sources)
+        return tuple(tables)
+
+    def _full_name(self, table: exp.Table) -> TableName | None:
+        database = table.catalog or self._database
+        # "db..table" is Snowflake's short form for the schema PUBLIC.
+        schema = table.db or ("PUBLIC" if table.args.get("catalog") is not None else self._schema)
+        if not database or not schema:
+            self.findings.append(
+                f"{place(table)}Table {table.name} has no {'schema' if database else 'database'} and there is no "
+                "default for it: write database.schema.table."
+            )
+            return None
+        if database not in self._allowed:
+            self.findings.append(
+                f"{place(table)}Database {database} may not be read "
+                f"(allowed: {', '.join(sorted(self._allowed)) or 'none'})."
+            )
+            return None
+        if schema.lower() in _SYSTEM_SCHEMAS:
+            self.findings.append(f"{place(table)}Schema {schema} may not be read: it describes the warehouse itself.")
+            return None
+        table.set("db", exp.to_identifier(schema, quoted=True))
+        table.set("catalog", exp.to_identifier(database, quoted=True))
+        return TableName((database, schema, table.name))
+
+    def _check_qualifiers(self, tree: exp.Query, sources: set[str]) -> None:
+        for column in tree.find_all(exp.Column):
+            if column.table and column.table not in sources:
+                self.findings.append(f"{place(column)}There is no table or alias {column.table} in the statement.")
+
+
+def _named_tables(tree: exp.Query) -> Iterator[tuple[exp.Table, frozenset[str], frozenset[str]]]:
+    """Each table with the CTE names visible where it stands, and those that are only being defined there."""
+    nothing: frozenset[str] = frozenset()
+    stack: list[tuple[exp.Expr, frozenset[str], frozenset[str]]] = [(tree, nothing, nothing)]
+    while stack:
+        node, visible, pending = stack.pop()
+        clause = node.args.get("with_")
+        if isinstance(clause, exp.With):
+            names = [cte.alias for cte in clause.expressions]
+            outer = visible
+            for position, cte in enumerate(clause.expressions):
+                earlier = outer.union(names[:position])
+                stack.append((cte, earlier.difference(names[position:]), pending.union(names[position:])))
+            visible, pending = outer.union(names), pending.difference(names)
+        if isinstance(node, exp.Table):
+            yield node, visible, pending
+        stack += [(child, visible, pending) for child in _children(node) if child is not clause]
+
+
+def _written_back(tree: exp.Query) -> str:
+    """The statement's text, which must mean to the parser what the tree means."""
+    sql = tree.sql("snowflake", identify=True, comments=False)
+    try:
+        again = _parse(sql)
+    except RefusedError:
+        again = None
+    if again is None or _strangers(again) or again.sql("snowflake", identify=True, comments=False) != sql:
+        raise RefusedError("The statement cannot be written back faithfully; write it more simply.")
+    return sql
