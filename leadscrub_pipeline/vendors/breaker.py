@@ -6,10 +6,10 @@ as a failure, and how long a request waits before it is repeated, does not belon
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from enum import StrEnum
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
 from leadscrub_pipeline.errors import UnavailableError
 
@@ -64,20 +64,16 @@ class Breaker:
     def is_open(self) -> bool:
         return self._opened_at is not None
 
-    @asynccontextmanager
-    async def attempt(self) -> AsyncIterator["Attempt"]:
-        """Wait until an attempt may be made; the body says how it went by ``attempt.health``.
+    def attempt(self) -> "Attempt":
+        """``async with`` it: waits until an attempt may be made; the body sets how it went as ``health``.
 
         Raises:
-            BreakerExhaustedError: the vendor did not recover.
+            BreakerExhaustedError: on entering, when the vendor did not recover.
         """
-        attempt = Attempt(is_probe=await self._enter())
-        try:
-            yield attempt
-        finally:
-            self._leave(attempt)
+        return Attempt(self)
 
-    async def _enter(self) -> bool:
+    async def enter(self) -> bool:
+        """Wait for a turn; True when it is the probe's."""
         while self._opened_at is not None or self._exhausted:
             if self._exhausted:
                 raise BreakerExhaustedError(
@@ -96,7 +92,7 @@ class Breaker:
             return True
         return False
 
-    def _leave(self, attempt: "Attempt") -> None:
+    def leave(self, attempt: "Attempt") -> None:
         if attempt.is_probe:
             self._judge_probe(attempt.health)
         elif attempt.health is Health.DOWN:
@@ -141,8 +137,18 @@ class Breaker:
 class Attempt:
     """One attempt that the breaker let through; ``health`` stays None when it told nothing."""
 
-    __slots__ = ("health", "is_probe")
+    __slots__ = ("_breaker", "health", "is_probe")
 
-    def __init__(self, *, is_probe: bool) -> None:
-        self.is_probe = is_probe
+    def __init__(self, breaker: Breaker) -> None:
+        self._breaker = breaker
+        self.is_probe = False
         self.health: Health | None = None
+
+    async def __aenter__(self) -> Self:
+        self.is_probe = await self._breaker.enter()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._breaker.leave(self)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Literal, Self
 
-import httpx
+import aiohttp
 import orjson
 
 from leadscrub_pipeline.domain.phones import parse_phone
@@ -24,14 +24,14 @@ from leadscrub_pipeline.vendors.transport import (
     AccessRefusedError,
     AttemptError,
     Pacer,
+    Repeats,
     Reply,
     Sleep,
     Stats,
     checked_url,
     is_loopback_url,
-    open_http,
+    open_session,
     post,
-    repeating,
 )
 
 Controls = Literal["all", "some", "failed", "none_configured", "unanswered"]
@@ -68,29 +68,26 @@ class BatchResult:
 class CccClient:
     """One deployment's line to CCC; an async context manager, for one event loop."""
 
-    def __init__(
-        self, settings: Settings, *, http: httpx.AsyncClient | None = None, sleep: Sleep = asyncio.sleep
-    ) -> None:
+    def __init__(self, settings: Settings, *, sleep: Sleep = asyncio.sleep) -> None:
         self._settings = settings
         self._url = checked_url(settings.ccc_api_url, setting="CCC_API_URL")
         self._controls = _control_numbers(settings)
         self._capacity = settings.ccc_batch_size - len(self._controls)
         if self._capacity < 1:
             raise RefusedError("CCC_CONTROL_NUMBERS fill CCC_BATCH_SIZE: no room is left for phones.")
-        self._given_http = http
-        self._http: httpx.AsyncClient | None = http
+        self._session: aiohttp.ClientSession | None = None
         self._breaker = Breaker(
             "CCC", failures=BREAKER_FAILURES, seconds=settings.leadscrub_breaker_seconds, sleep=sleep
         )
         self.stats = Stats(self._breaker)
         self._pacer = Pacer(REQUESTS_PER_SECOND, burst=BURST, sleep=sleep)
-        self._repeating = repeating(
+        self._repeats = Repeats(
             retries=settings.ccc_max_retries,
             base_delay=settings.ccc_retry_base_delay,
             max_delay=settings.ccc_retry_max_delay,
             sleep=sleep,
-            on_retry=self.stats.count_retry,
-            also_what_may_have_arrived=True,
+            stats=self.stats,
+            if_it_may_have_arrived=True,
         )
         self._refused: str | None = None
 
@@ -105,16 +102,14 @@ class CccClient:
     async def __aenter__(self) -> Self:
         if self._settings.ccc_api_key is None:
             raise RefusedError("CCC has no key. Set CCC_API_KEY.")
-        if self._http is None:
-            self._http = open_http()
+        self._session = open_session()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._given_http is None and self._http is not None:
-            await self._http.aclose()
-            self._http = None
+        if self._session is not None:
+            await self._session.close()
 
     def batches(self, phones: Iterable[str]) -> list[list[str]]:
         """Distinct phones in their order, each batch with room for the controls."""
@@ -172,7 +167,7 @@ class CccClient:
     async def _ask(self, phones: list[str], controls: tuple[str, ...], work: "_Batch") -> bool:
         """Send one request, with repeats, and take its answers in; False when it was refused as malformed."""
         numbers = list(dict.fromkeys((*phones, *controls)))
-        rows: list[object] | None = await self._repeating(self._attempt, numbers, work)
+        rows: list[object] | None = await self._repeats.run(lambda: self._attempt(numbers, work))
         if rows is None:
             work.refusals += 1
             return False
@@ -194,13 +189,15 @@ class CccClient:
     async def _post(self, numbers: list[str], work: "_Batch") -> Reply:
         if self._refused is not None:
             raise AccessRefusedError(self._refused)
-        if self._http is None or self._settings.ccc_api_key is None:
+        if self._session is None or self._settings.ccc_api_key is None:
             raise RuntimeError("CccClient is used outside its async with block")
-        headers = [("loginId", self._settings.ccc_api_key.get_secret_value()), ("content-type", "application/json")]
+        headers = {"loginId": self._settings.ccc_api_key.get_secret_value()}
         content = orjson.dumps({"PhoneList": ",".join(numbers), "OutputFormat": "JsonArray"})
         self.stats.requests += 1
         work.requests += 1
-        reply = await post(self._http, self._url, headers=headers, content=content, seconds=self._settings.ccc_timeout)
+        reply = await post(
+            self._session, self._url, headers=headers, content=content, seconds=self._settings.ccc_timeout
+        )
         self.stats.record(reply.seconds)
         return reply
 

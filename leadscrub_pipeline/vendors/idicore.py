@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Final, NamedTuple, NoReturn, Self
 
-import httpx
+import aiohttp
 import orjson
 
 from leadscrub_pipeline.domain.people import Person, zip5
@@ -28,14 +28,14 @@ from leadscrub_pipeline.vendors.transport import (
     AccessRefusedError,
     AttemptError,
     Pacer,
+    Repeats,
     Reply,
     Sleep,
     Stats,
     checked_url,
     is_loopback_url,
-    open_http,
+    open_session,
     post,
-    repeating,
 )
 
 PROVIDER: Final = "idicore"
@@ -45,7 +45,6 @@ BREAKER_FAILURES: Final = 10
 FIELDS: Final = ("name", "phone", "email", "address", "isDead")
 _TOKEN: Final = re.compile(r"[!#-;=?-z|~]{8,8192}")
 """One word of printable ASCII that is neither HTML nor JSON."""
-_JSON: Final = ("content-type", "application/json")
 
 
 class NotBilledError(FailedError):
@@ -88,7 +87,6 @@ class IdicoreClient:
         self,
         settings: Settings,
         *,
-        http: httpx.AsyncClient | None = None,
         sleep: Sleep = asyncio.sleep,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
@@ -100,20 +98,19 @@ class IdicoreClient:
                 "IDICORE_AUTH_URL and IDICORE_SEARCH_URL must both be on loopback or both not: "
                 "simulated and real answers must not mix."
             )
-        self._given_http = http
-        self._http: httpx.AsyncClient | None = http
+        self._session: aiohttp.ClientSession | None = None
         self._now = now
         self._breaker = Breaker(
             "idiCORE", failures=BREAKER_FAILURES, seconds=settings.leadscrub_breaker_seconds, sleep=sleep
         )
         self.stats = Stats(self._breaker)
         self._pacer = Pacer(settings.idicore_requests_per_second, sleep=sleep)
-        self._repeating = repeating(
+        self._repeats = Repeats(
             retries=settings.idicore_max_retries,
             base_delay=settings.idicore_retry_base_delay,
             max_delay=settings.idicore_retry_max_delay,
             sleep=sleep,
-            on_retry=self.stats.count_retry,
+            stats=self.stats,
         )
         self._tokens: dict[tuple[str, str], _Token] = {}
         self._sign_ins: dict[tuple[str, str], asyncio.Task[str]] = {}
@@ -131,8 +128,7 @@ class IdicoreClient:
     async def __aenter__(self) -> Self:
         if self._settings.idicore_client_id is None or self._settings.idicore_client_secret is None:
             raise RefusedError("idiCORE has no sign-in. Set IDICORE_CLIENT_ID and IDICORE_CLIENT_SECRET.")
-        if self._http is None:
-            self._http = open_http()
+        self._session = open_session()
         return self
 
     async def __aexit__(
@@ -142,9 +138,8 @@ class IdicoreClient:
         for task in sign_ins:
             task.cancel()
         await asyncio.gather(*sign_ins, return_exceptions=True)
-        if self._given_http is None and self._http is not None:
-            await self._http.aclose()
-            self._http = None
+        if self._session is not None:
+            await self._session.close()
 
     async def search(
         self, person: Person, *, reference_id: str, purpose: Purpose, before_send: Callable[[], Awaitable[None]]
@@ -162,7 +157,7 @@ class IdicoreClient:
         """
         search = _Search(_payload(person, reference_id), purpose, before_send)
         try:
-            return await self._repeating(self._attempt, search)
+            return await self._repeats.run(lambda: self._attempt(search))
         except AttemptError as error:
             self.stats.failures += 1
             if error.health is Health.BUSY:
@@ -199,10 +194,10 @@ class IdicoreClient:
         return reply
 
     async def _post_search(self, search: "_Search", token: str) -> Reply:
-        headers = [("authorization", token), _JSON]
+        headers = {"Authorization": token}
         self.stats.requests += 1
         reply = await post(
-            self._open_http, self._search_url, headers=headers, content=search.payload, seconds=self._timeout
+            self._open_session, self._search_url, headers=headers, content=search.payload, seconds=self._timeout
         )
         self.stats.record(reply.seconds)
         return reply
@@ -249,10 +244,10 @@ class IdicoreClient:
         return self._settings.idicore_timeout
 
     @property
-    def _open_http(self) -> httpx.AsyncClient:
-        if self._http is None:
+    def _open_session(self) -> aiohttp.ClientSession:
+        if self._session is None:
             raise RuntimeError("IdicoreClient is used outside its async with block")
-        return self._http
+        return self._session
 
     # --- sign-in --------------------------------------------------------------------------
 
@@ -269,16 +264,18 @@ class IdicoreClient:
             return token.text
         task = self._sign_ins.get(pair)
         if task is None:
-            task = self._sign_ins[pair] = asyncio.create_task(self._repeating(self._sign_in, pair))
+            task = self._sign_ins[pair] = asyncio.create_task(self._repeats.run(lambda: self._sign_in(pair)))
             task.add_done_callback(lambda _: self._sign_ins.pop(pair, None))
         return await asyncio.shield(task)
 
     async def _sign_in(self, pair: tuple[str, str]) -> str:
         asked_at = self._now()
         content = orjson.dumps({"glba": pair[0], "dppa": pair[1]})
-        headers = [("authorization", self._basic()), _JSON]
+        headers = {"Authorization": self._basic()}
         try:
-            reply = await post(self._open_http, self._auth_url, headers=headers, content=content, seconds=self._timeout)
+            reply = await post(
+                self._open_session, self._auth_url, headers=headers, content=content, seconds=self._timeout
+            )
         except AttemptError as error:
             raise _sign_in_error(error.reason, repeatable=error.repeatable) from None
         if reply.status in (400, 401, 403):
@@ -320,7 +317,7 @@ def endpoint_of(settings: Settings) -> str:
     url = checked_url(settings.idicore_search_url, setting="IDICORE_SEARCH_URL")
     if is_loopback_url(settings.idicore_search_url):
         return f"loopback{url.path}"
-    return f"{url.scheme}://{url.netloc.decode('ascii')}{url.path}"
+    return f"{url.scheme}://{url.host_port_subcomponent}{url.path}"
 
 
 def idicore_workers(leads: int, settings: Settings) -> int:

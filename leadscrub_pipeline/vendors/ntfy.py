@@ -29,7 +29,7 @@ class NtfyClient:
 
     def __init__(self, settings: Settings, *, transport: httpx.BaseTransport | None = None) -> None:
         self._enabled = settings.ntfy_enabled
-        self._url = checked_url(settings.ntfy_base_url, setting="NTFY_BASE_URL")
+        self._url = str(checked_url(settings.ntfy_base_url, setting="NTFY_BASE_URL"))
         self._token = settings.ntfy_token
         self._topics: dict[Topic, SecretStr | None] = {
             "jobs": settings.ntfy_topic_jobs,

@@ -2,23 +2,26 @@
 
 The heart is ``post``: it tells a request that certainly never reached the vendor from one
 that may have. What a status or a body means is each vendor module's own business.
+
+aiohttp without httpx on top: httpx-aiohttp 0.2 maps a server that hung up after it had read
+(and billed) a request to ``httpx.ConnectTimeout``, and httpx doubles the time a request takes.
 """
 
 import asyncio
 import ipaddress
+import itertools
 import random
 import ssl
 import time
 from array import array
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 import aiohttp
-import httpx
-import tenacity
-from httpx_aiohttp import AiohttpTransport
+from yarl import URL
 
 from leadscrub_pipeline.errors import FailedError, RefusedError, UnavailableError
 from leadscrub_pipeline.vendors.breaker import Breaker, Health
@@ -30,6 +33,7 @@ connection that the server is closing cannot be told from one that was served.""
 CONNECT_SECONDS: Final = 10.0
 MAX_LATENCIES: Final = 100_000
 
+T = TypeVar("T")
 Sleep = Callable[[float], Awaitable[None]]
 
 
@@ -78,30 +82,30 @@ class Reply(NamedTuple):
 def is_loopback_url(url: str) -> bool:
     """Whether the address is on this machine, by its text alone: no name is looked up."""
     try:
-        host = httpx.URL(url).host
-    except httpx.InvalidURL:
+        host = URL(url).host
+    except ValueError:
         return False
     if host == "localhost":
         return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(host or "").is_loopback
     except ValueError:
         return False
 
 
-def checked_url(url: str, *, setting: str) -> httpx.URL:
+def checked_url(url: str, *, setting: str) -> URL:
     """The address, if a request may go there.
 
     Raises:
         RefusedError: it is no full address, is plain HTTP off loopback, or carries a user, query or fragment.
     """
     try:
-        parsed = httpx.URL(url)
-    except (httpx.InvalidURL, ValueError):
+        parsed = URL(url)
+    except ValueError:
         raise RefusedError(f"{setting} is not an address. Give it in full: https://host/path.") from None
     if parsed.scheme not in ("http", "https") or not parsed.host or any(c.isspace() or c == "\\" for c in url):
         raise RefusedError(f"{setting} is not an address. Give it in full: https://host/path.")
-    if parsed.userinfo or parsed.query or parsed.fragment:
+    if parsed.user is not None or parsed.password is not None or parsed.query_string or parsed.fragment:
         raise RefusedError(f"{setting} must be scheme, host and path only: no user, query or fragment.")
     if parsed.scheme == "http" and not is_loopback_url(url):
         raise RefusedError(f"{setting} is plain HTTP. That is allowed on loopback only; use https.")
@@ -111,24 +115,23 @@ def checked_url(url: str, *, setting: str) -> httpx.URL:
 # --- one request ------------------------------------------------------------------------
 
 
-def open_http() -> httpx.AsyncClient:
-    """A client over aiohttp: httpx's own pool is quadratic above 50 connections (VENDORS.md, "Both").
+def open_session() -> aiohttp.ClientSession:
+    """Connections of one client. Call it in the event loop that will use them.
 
-    The number of connections is not bounded here. The workers bound it, so no request waits
-    in a pool after the ledger has marked it as sent.
+    Their number is not bounded here. The workers bound it, so that no request waits in a pool
+    after the ledger has marked it as sent.
     """
-    context = httpx.create_ssl_context()
+    context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-
-    def session() -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS, ssl=context)
-        return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
-
-    return httpx.AsyncClient(transport=AiohttpTransport(verify=context, client=session), trust_env=False)
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS, ssl=context),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"Content-Type": "application/json", "User-Agent": "leadscrub"},
+    )
 
 
 async def post(
-    http: httpx.AsyncClient, url: httpx.URL, *, headers: list[tuple[str, str]], content: bytes, seconds: float
+    session: aiohttp.ClientSession, url: URL, *, headers: dict[str, str], content: bytes, seconds: float
 ) -> Reply:
     """One POST, without following redirects; any status is a reply.
 
@@ -136,31 +139,29 @@ async def post(
         AttemptError: no whole answer within ``seconds``; ``may_have_arrived`` says whether it may be billed.
     """
     connect = min(CONNECT_SECONDS, seconds / 2)
-    timeouts = {"connect": connect, "pool": connect, "read": seconds, "write": seconds}
-    request = httpx.Request("POST", url, headers=headers, content=content, extensions={"timeout": timeouts})
+    timeout = aiohttp.ClientTimeout(total=None, connect=connect, sock_connect=connect)
     started = time.perf_counter()
-    response: httpx.Response | None = None
-    body = b""
+    status, retry_after, body = 0, None, b""
     try:
-        async with asyncio.timeout(seconds):
-            response = await http.send(request, stream=True)
-            try:
-                body = await _read(response)
-            finally:
-                await response.aclose()
-    except (httpx.HTTPError, httpx.StreamError, aiohttp.ClientError, OSError, ValueError) as error:
+        async with (
+            asyncio.timeout(seconds),
+            session.post(url, data=content, headers=headers, timeout=timeout, allow_redirects=False) as response,
+        ):
+            status, retry_after = response.status, _retry_after(response.headers.get("Retry-After"))
+            body = await _read(response)
+    except (aiohttp.ClientError, OSError, ValueError) as error:
         # A refusal whose body got lost is still a refusal.
-        if response is None or response.status_code == 200:
+        if status in (0, 200):
             raise _attempt_error(error) from None
-    return Reply(response.status_code, body, _retry_after(response.headers), time.perf_counter() - started)
+    return Reply(status, body, retry_after, time.perf_counter() - started)
 
 
-async def _read(response: httpx.Response) -> bytes:
+async def _read(response: aiohttp.ClientResponse) -> bytes:
     body = bytearray()
-    async for chunk in response.aiter_bytes():
+    async for chunk in response.content.iter_any():
         body += chunk
         if len(body) > MAX_BODY_BYTES:
-            raise AttemptError("answer_too_large", may_have_arrived=True, status=response.status_code)
+            raise aiohttp.ClientPayloadError("too large")
     return bytes(body)
 
 
@@ -171,31 +172,18 @@ _NEVER_LEFT: Final[tuple[tuple[type[Exception], str], ...]] = (
     (aiohttp.ClientConnectorError, "connect_failed"),
     (aiohttp.ConnectionTimeoutError, "connect_timeout"),
 )
-_NEVER_LEFT_HTTPX: Final[tuple[tuple[type[Exception], str], ...]] = (
-    (httpx.ConnectTimeout, "connect_timeout"),
-    (httpx.PoolTimeout, "connect_timeout"),
-    (httpx.ConnectError, "connect_failed"),
-)
+"""What aiohttp raises only before it has a connection. A server that hangs up is none of them."""
 
 
 def _attempt_error(error: Exception) -> AttemptError:
-    """What a failed POST means, judged by aiohttp's own error where there is one.
-
-    httpx-aiohttp 0.2 maps every ``ClientConnectionError`` to ``httpx.ConnectTimeout``, a server
-    that hung up after it had read (and billed) the request among them.
-    """
-    cause = error.__cause__ if isinstance(error.__cause__, aiohttp.ClientError) else error
-    table = _NEVER_LEFT if isinstance(cause, aiohttp.ClientError) else _NEVER_LEFT_HTTPX
-    for kind, reason in table:
-        if isinstance(cause, kind):
+    for kind, reason in _NEVER_LEFT:
+        if isinstance(error, kind):
             return AttemptError(reason, may_have_arrived=False, repeatable=reason != "certificate_refused")
-    is_timeout = isinstance(cause, (TimeoutError, httpx.TimeoutException))
-    return AttemptError("timeout" if is_timeout else "connection_lost", may_have_arrived=True)
+    return AttemptError("timeout" if isinstance(error, TimeoutError) else "connection_lost", may_have_arrived=True)
 
 
-def _retry_after(headers: httpx.Headers) -> float | None:
+def _retry_after(text: str | None) -> float | None:
     """Seconds the vendor asks to wait, given as a number or as a date."""
-    text = headers.get("retry-after")
     if text is None:
         return None
     text = text.strip()
@@ -245,48 +233,44 @@ class Pacer:
         self._next = max(self._next, self._clock() + seconds)
 
 
-def repeating(
-    *,
-    retries: int,
-    base_delay: float,
-    max_delay: float,
-    sleep: Sleep,
-    on_retry: Callable[[], None],
-    also_what_may_have_arrived: bool = False,
-) -> tenacity.AsyncRetrying:
-    """Repeats an attempt that failed with a repeatable ``AttemptError`` and certainly did not arrive.
-
-    With ``also_what_may_have_arrived`` the last condition falls: for requests that cost nothing.
+@dataclass(frozen=True, slots=True)
+class Repeats:
+    """When an attempt that failed with a repeatable ``AttemptError`` is made again.
 
     Waits 1, 2, 4, 8 base delays, 20 % up or down, at most ``max_delay`` seconds. A Retry-After
     is honoured; one beyond ``max_delay`` ends the repeats, because an earlier try is bound to
-    be refused. Safe to share between tasks: nothing here suspends but the sleep.
+    be refused. What may have arrived is repeated only with ``if_it_may_have_arrived``: for
+    requests that cost nothing.
     """
 
-    def error_of(state: tenacity.RetryCallState) -> AttemptError | None:
-        error = state.outcome.exception() if state.outcome else None
-        return error if isinstance(error, AttemptError) else None
+    retries: int
+    base_delay: float
+    max_delay: float
+    sleep: Sleep
+    stats: "Stats"
+    if_it_may_have_arrived: bool = False
 
-    def wait(state: tenacity.RetryCallState) -> float:
-        error = error_of(state)
-        jitter = random.uniform(0.8, 1.2)  # noqa: S311 - spreads repeats, hides nothing
-        delay: float = min(max_delay, base_delay * 2 ** (state.attempt_number - 1) * jitter)
-        return max(delay, error.retry_after or 0.0) if error else delay
+    async def run(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """The first result of ``attempt``, or the last one's ``AttemptError``."""
+        for number in itertools.count():
+            try:
+                return await attempt()
+            except AttemptError as error:
+                if number >= self.retries or not self._may_repeat(error):
+                    raise
+                delay = self._delay(number, error)
+            self.stats.retries += 1
+            await self.sleep(delay)
+        raise AssertionError("itertools.count never ends")
 
-    def stop(state: tenacity.RetryCallState) -> bool:
-        error = error_of(state)
-        return state.attempt_number > retries or (error is not None and (error.retry_after or 0.0) > max_delay)
-
-    def again(state: tenacity.RetryCallState) -> bool:
-        error = error_of(state)
-        if error is None or not error.repeatable:
+    def _may_repeat(self, error: AttemptError) -> bool:
+        if not error.repeatable or (error.may_have_arrived and not self.if_it_may_have_arrived):
             return False
-        return also_what_may_have_arrived or not error.may_have_arrived
+        return (error.retry_after or 0.0) <= self.max_delay
 
-    def count(_: tenacity.RetryCallState) -> None:
-        on_retry()
-
-    return tenacity.AsyncRetrying(retry=again, stop=stop, wait=wait, sleep=sleep, before_sleep=count, reraise=True)
+    def _delay(self, number: int, error: AttemptError) -> float:
+        jitter = random.uniform(0.8, 1.2)  # noqa: S311 - spreads repeats, hides nothing
+        return max(error.retry_after or 0.0, min(self.max_delay, self.base_delay * float(2**number) * jitter))
 
 
 class Stats:
@@ -302,9 +286,6 @@ class Stats:
     @property
     def breaker_openings(self) -> int:
         return self._breaker.openings
-
-    def count_retry(self) -> None:
-        self.retries += 1
 
     def record(self, seconds: float) -> None:
         """Note one answered request; beyond 100,000 the oldest are overwritten."""
