@@ -1,0 +1,163 @@
+"""One database behind the ledger: connections, transactions, and errors without values in them.
+
+SQLite allows one writing transaction at a time. PostgreSQL is held to the same by an
+advisory lock, so that one way of reasoning about claims is right for both.
+"""
+
+import logging
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+
+from leadscrub_pipeline.errors import UnavailableError, UsageError
+
+_log = logging.getLogger(__name__)
+
+LOCK_SECONDS: Final = 30
+_ADVISORY_LOCK: Final = 7_305_122_026  # any constant; all ledgers' writers in one database share it
+_WRITES: Final = "leadscrub_writes"
+
+
+@contextmanager
+def database_errors(doing: str) -> Iterator[None]:
+    """Turn the database's errors into UnavailableError with type and code only; engines quote values in theirs."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        code = error_code(error)
+        raise UnavailableError(
+            f"The ledger's database failed while {doing} ({code}). Nothing of this step was written; "
+            "see that it is reachable and its disk is not full, then run again."
+        ) from None
+
+
+def error_code(error: SQLAlchemyError) -> str:
+    """Type and code of a database error, never its text."""
+    origin = error.orig if isinstance(error, DBAPIError) else None
+    code = getattr(origin, "sqlite_errorname", None) or getattr(origin, "pgcode", None)
+    name = type(origin or error).__name__
+    return f"{name} {code}" if code else name
+
+
+class Database:
+    """SQLite by path, PostgreSQL by URL.
+
+    Raises:
+        UsageError: the URL is none, or of another engine.
+        UnavailableError: the file or server cannot be used.
+    """
+
+    def __init__(self, where: str | Path, *, create: bool) -> None:
+        self.path, url = _locate(where)
+        if self.path is not None:
+            _prepare_file(self.path, create=create)
+        with database_errors("connecting"):
+            self.engine = _engine(url)
+        self._writing = self.engine.execution_options(**{_WRITES: True})
+        # Waiting threads of this process queue here; SQLite's own wait sleeps up to 100 ms at a time.
+        self._one_writer = threading.Lock()
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        with self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """One transaction that no other writer of any process or host overlaps."""
+        with self._one_writer, self._writing.connect() as connection, connection.begin():
+            yield connection
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def _locate(where: str | Path) -> tuple[Path | None, URL]:
+    if isinstance(where, Path) or "://" not in where:
+        path = Path(where)
+        return path, URL.create("sqlite+pysqlite", database=str(path))
+    try:
+        url = make_url(where)
+    except ArgumentError:
+        raise UsageError("LEADSCRUB_LEDGER_URL is no database URL; expected postgresql+psycopg2://...") from None
+    if url.get_backend_name() != "postgresql":
+        raise UsageError("LEADSCRUB_LEDGER_URL names an engine other than PostgreSQL; for SQLite leave it unset.")
+    return None, url.set(drivername="postgresql+psycopg2")
+
+
+def _prepare_file(path: Path, *, create: bool) -> None:
+    """Folder 0700 when we make it, file 0600 before SQLite puts anything into it (its side files follow the file)."""
+    try:
+        if create:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o600)
+    except OSError as error:
+        raise UnavailableError(
+            f"The ledger file {path} cannot be made or opened ({type(error).__name__}). See LEADSCRUB_HOME."
+        ) from None
+
+
+def _engine(url: URL) -> Engine:
+    if url.get_backend_name() == "sqlite":
+        engine = create_engine(url, hide_parameters=True, connect_args={"timeout": LOCK_SECONDS})
+        event.listen(engine, "connect", _set_up_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    else:
+        engine = create_engine(
+            url,
+            hide_parameters=True,
+            pool_pre_ping=True,
+            executemany_mode="values_plus_batch",
+            connect_args={"connect_timeout": 10, "application_name": "leadscrub-ledger"},
+        )
+        event.listen(engine, "connect", _set_up_postgresql)
+        event.listen(engine, "begin", _begin_postgresql)
+    return engine
+
+
+def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None  # transactions are begun by _begin_sqlite, not by the driver's guess
+    deadline = time.monotonic() + LOCK_SECONDS
+    while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        try:
+            mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+        except sqlite3.OperationalError:  # two processes make the file at once: SQLite does not wait here by itself
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+            continue
+        if mode != "wal":
+            raise UnavailableError("The ledger's file system cannot hold a SQLite WAL. Use a local disk or PostgreSQL.")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA foreign_keys=ON")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get(_WRITES)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _set_up_postgresql(connection: Any, _record: object) -> None:  # noqa: ANN401 - psycopg2 has no types
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'")
+        # A client that vanished must not keep the writers' lock.
+        cursor.execute("SET idle_in_transaction_session_timeout = '60s'")
+        cursor.execute("SET synchronous_commit = on")
+        cursor.execute("SET timezone = 'UTC'")
+    connection.commit()
+
+
+def _begin_postgresql(connection: Connection) -> None:
+    if connection.get_execution_options().get(_WRITES):
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")

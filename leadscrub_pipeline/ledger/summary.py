@@ -1,0 +1,105 @@
+"""What was spent: by script, day and outcome, and for one run. Reads only."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+
+from sqlalchemy import Connection, func, literal_column, select
+
+from leadscrub_pipeline.ledger import tables
+from leadscrub_pipeline.ledger.tables import lookups
+from leadscrub_pipeline.ledger.units import MICROS_PER_DAY, micros_to_dollars, micros_to_time, time_to_micros
+
+
+@dataclass(frozen=True, slots=True)
+class Spend:
+    """Requests of one script, UTC day (of the claim) and outcome."""
+
+    partition_key: str
+    day: date
+    outcome: str
+    """claimed, sent, hit, miss, failed or unknown"""
+    lookups: int
+    cost: Decimal
+    """Dollars settled."""
+    unknown_cost: Decimal
+    """Dollars that may have been billed on top: requests sent and not settled, or of unknown outcome."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    rows: tuple[Spend, ...]
+
+    @property
+    def lookups(self) -> int:
+        return sum(row.lookups for row in self.rows)
+
+    @property
+    def cost(self) -> Decimal:
+        return sum((row.cost for row in self.rows), Decimal("0.00"))
+
+    @property
+    def unknown_cost(self) -> Decimal:
+        return sum((row.unknown_cost for row in self.rows), Decimal("0.00"))
+
+
+@dataclass(frozen=True, slots=True)
+class RunCounts:
+    """Requests of one run by state, and their cost in dollars. The bill lies between cost and cost + unknown_cost."""
+
+    states: Mapping[str, int]
+    cost: Decimal
+    unknown_cost: Decimal
+
+    def __getitem__(self, state: str) -> int:
+        return self.states.get(state, 0)
+
+
+_UNSETTLED_COST = func.coalesce(
+    func.sum(lookups.c.price_micros).filter(lookups.c.state.in_([tables.SENT, tables.UNKNOWN])), 0
+)
+_COST = func.coalesce(func.sum(lookups.c.cost_micros), 0)
+
+
+def summary(connection: Connection, *, since: datetime | None, until: datetime | None) -> Summary:
+    day = (lookups.c.claimed_at.op("/")(literal_column(str(MICROS_PER_DAY)))).label("day")
+    query = select(
+        lookups.c.partition_key,
+        day,
+        lookups.c.state,
+        func.count().label("lookups"),
+        _COST.label("cost"),
+        _UNSETTLED_COST.label("unknown"),
+    ).group_by(lookups.c.partition_key, day, lookups.c.state)
+    if since is not None:
+        query = query.where(lookups.c.claimed_at >= time_to_micros(since))
+    if until is not None:
+        query = query.where(lookups.c.claimed_at < time_to_micros(until))
+    rows = connection.execute(query.order_by(lookups.c.partition_key, day, lookups.c.state))
+    return Summary(
+        tuple(
+            Spend(
+                partition_key=row.partition_key,
+                day=micros_to_time(row.day * MICROS_PER_DAY).date(),
+                outcome=row.state,
+                lookups=row.lookups,
+                cost=micros_to_dollars(int(row.cost)),
+                unknown_cost=micros_to_dollars(int(row.unknown)),
+            )
+            for row in rows
+        )
+    )
+
+
+def lookups_of_run(connection: Connection, run_id: str) -> RunCounts:
+    rows = connection.execute(
+        select(lookups.c.state, func.count().label("lookups"), _COST.label("cost"), _UNSETTLED_COST.label("unknown"))
+        .where(lookups.c.run_id == run_id)
+        .group_by(lookups.c.state)
+    ).all()
+    return RunCounts(
+        states={row.state: row.lookups for row in rows},
+        cost=micros_to_dollars(sum(int(row.cost) for row in rows)),
+        unknown_cost=micros_to_dollars(sum(int(row.unknown) for row in rows)),
+    )
