@@ -80,9 +80,13 @@ _LETTERS: Final = str.maketrans(
     }
 )
 _ASCII_SIGNS: Final = str.maketrans("", "", "".join(chr(c) for c in range(128) if not chr(c).isalnum()))
+_ADDRESS_SIGNS: Final = str.maketrans(
+    {chr(c): " " for c in range(128) if not chr(c).isalnum()} | {"'": None, "#": " # "}
+)
 _WORD: Final = r"[^\x00-\x2f\x3a-\x40\x5b-\x60\x7b-\x7f]"
 _WORDS: Final = re.compile(rf"{_WORD}+")
 _VULGAR_FRACTION: Final = re.compile("([\u00bc-\u00be\u2150-\u215e])")
+_NUMBER_LETTER: Final = re.compile(r"(?<=[0-9])-(?=[a-z]\b)")
 _HALF_NUMBER: Final = re.compile(r"(?<=[0-9])-(?=[0-9]/[0-9])")
 _LOOSE_HYPHEN: Final = re.compile(r"(?<=[0-9]) *- *(?=[0-9])")
 _ADDRESS_WORDS: Final = re.compile(rf"[0-9]/[0-9]+|[0-9]+(?:-[0-9]+)+(?![0-9])|{_WORD}+|#")
@@ -103,12 +107,15 @@ _MARK_BLOCKS: Final = (
     (0xFE20, 0xFE2F),
 )
 
+_STATE_SPELLINGS: Final = {
+    code: [word for word, its_code in usps.STATES.items() if its_code == code] for code in usps.STATES.values()
+}
 _SUFFIX_WORDS: Final = frozenset(usps.STREET_SUFFIXES.values())
 _DIRECTION_WORDS: Final = frozenset(usps.DIRECTIONS.values())
-_STREET_WORDS: Final = (
-    usps.STREET_SUFFIXES | usps.NUMBER_WORDS | usps.DIRECTIONS | {"u s": "us", "interstate": "i", "and": "&"}
-)
-_MAIN_UNITS: Final = frozenset({"apt", "apartment", "aptmt", "appt", "unit", "ste", "suite", "suit", "#"})
+_STREET_WORDS: Final = usps.STREET_SUFFIXES | usps.NUMBER_WORDS | usps.DIRECTIONS
+_UNIT_WORDS: Final = frozenset(usps.UNIT_DESIGNATORS)
+_MAIN_UNITS: Final = frozenset(word for word, kind in usps.UNIT_DESIGNATORS.items() if kind == "#")
+_AFTER_MAIN_UNITS: Final = _MAIN_UNITS | {"no", "num", "number"}
 
 
 def person_key(person: Person) -> str:
@@ -118,7 +125,7 @@ def person_key(person: Person) -> str:
     state take the ZIP's place when there is no valid one. Never raises, whatever the text.
     """
     first, last, generation = normal_names(person.first_name, person.last_name)
-    street, unit = normal_address(person.address)
+    street, unit = normal_address(_without_place(person))
     parts = (first, last, generation, street, unit, _place(person.city, person.state, person.zip_code))
     text = f"{KEY_VERSION}\x1f" + "\x1f".join(parts)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
@@ -179,15 +186,10 @@ def normal_address(text: str | None) -> NormalAddress:
 
     ``12 North Main Street #4-B`` gives street ``12 nmainst`` and unit ``4b``.
     """
-    folded = _fold(text).replace("'", "")
-    if "-" in folded:
-        folded = _LOOSE_HYPHEN.sub("-", _HALF_NUMBER.sub(" ", folded))
-    if "b" in folded:
-        folded = _PO_BOX.sub("pobox ", folded)
-    words = _ADDRESS_WORDS.findall(folded)
-    if words and (glued := _GLUED_NUMBER.fullmatch(words[0])) and not _ORDINAL.fullmatch(words[0]):
-        words[:1] = glued.groups()
-    words, units = _take_units(words)
+    words = _address_words(_fold(text))
+    units: list[str] = []
+    if not _UNIT_WORDS.isdisjoint(words):
+        words, units = _take_units(words)
     street = _street_words(words)
     if not units and len(street) > 2:
         street, units = _take_bare_unit(street)
@@ -195,6 +197,19 @@ def normal_address(text: str | None) -> NormalAddress:
     if line[:1] == "r":
         line = _RURAL_ROUTE.sub("rr", line)
     return NormalAddress(_LETTER_GAP.sub("", line), " ".join(sorted(units)))
+
+
+def _address_words(folded: str) -> list[str]:
+    if "box" in folded or "bx" in folded or "drawer" in folded or "pob" in folded:
+        folded = _PO_BOX.sub("pobox ", folded)
+    if "-" in folded or "/" in folded:
+        folded = _LOOSE_HYPHEN.sub("-", _HALF_NUMBER.sub(" ", _NUMBER_LETTER.sub("", folded.replace("'", ""))))
+        words = _ADDRESS_WORDS.findall(folded)
+    else:
+        words = folded.translate(_ADDRESS_SIGNS).split()
+    if words and (glued := _GLUED_NUMBER.fullmatch(words[0])) and not _ORDINAL.fullmatch(words[0]):
+        words[:1] = glued.groups()
+    return words
 
 
 def normal_state(text: str | None) -> str:
@@ -205,12 +220,37 @@ def normal_state(text: str | None) -> str:
 
 def zip5(value: str | int | None) -> str | None:
     """The five-digit ZIP, with the zeros a spreadsheet took, or None when it is no ZIP."""
+    if isinstance(value, str) and len(value) == 5 and value.isascii() and value.isdigit():
+        return value if "00501" <= value <= "99950" else None
     text = _fold(value).strip().removesuffix(".0")
     match = _ZIP.fullmatch(text)
     if match is None:
         return None
     digits = (match[1] or match[2] or match[3]).zfill(5)
     return digits if "00501" <= digits <= "99950" else None
+
+
+def _without_place(person: Person) -> str | None:
+    """The address without city, state and ZIP at its end, parted by commas, when they only repeat the other fields."""
+    address = person.address
+    if not isinstance(address, str) or "," not in address:
+        return address
+    lines = address.split(",")
+    zip_code = zip5(person.zip_code)
+    state = normal_state(person.state)
+    city = normal_name(person.city)
+    while len(lines) > 1:
+        rest = normal_name(lines[-1])
+        if zip_code is not None and (at := rest.rfind(zip_code)) >= 0 and len(rest) - at in {5, 9}:
+            rest = rest[:at]
+        for spelling in _STATE_SPELLINGS.get(state, (state,)):
+            if rest.endswith(spelling) and rest.removesuffix(spelling) in {"", city}:
+                rest = rest.removesuffix(spelling)
+                break
+        if rest.removesuffix(city):
+            break
+        lines.pop()
+    return ",".join(lines)
 
 
 def _place(city: str | None, state: str | None, zip_code: str | None) -> str:
@@ -228,25 +268,26 @@ def _town(text: str | None) -> str:
 
 def _is_placeholder(name: str) -> bool:
     """No letter at all (``-``, ``.``, ``000``), a word that means nothing, or a row of x."""
-    return name in _PLACEHOLDERS or not name.strip("x0123456789 -/&")
+    return name in _PLACEHOLDERS or not name.strip("0123456789 -/") or (len(name) > 1 and not name.strip("x"))
 
 
 def _take_units(words: list[str]) -> tuple[list[str], list[str]]:
     """Part unit designators and what they designate from the street's words."""
-    if not any(word in usps.UNIT_DESIGNATORS for word in words):
-        return words, []
     street: list[str] = []
     units: list[str] = []
+    has_street = False
     at = 0
     while at < len(words):
-        taken = _unit_at(words, at, has_street=any(not word[0].isdigit() for word in street))
+        word = words[at]
+        taken = _unit_at(words, at, has_street=has_street) if word in _UNIT_WORDS else None
         if taken is None:
-            street.append(words[at])
+            street.append(word)
+            has_street = has_street or not word[0].isdigit()
             at += 1
             continue
         unit, at = taken
-        if unit in {"fl", ""} and street and (floor := _ORDINAL.fullmatch(street[-1])):
-            unit = "fl" + floor[1]
+        if unit == "fl" and street and (floor := _ordinal(street[-1])):
+            unit += floor
             street.pop()
         if unit:
             units.append(unit)
@@ -255,39 +296,39 @@ def _take_units(words: list[str]) -> tuple[list[str], list[str]]:
 
 def _unit_at(words: list[str], at: int, *, has_street: bool) -> tuple[str, int] | None:
     """The unit whose designator stands at this place and where the rest begins, or None when it is a street's word."""
-    word = words[at]
-    kind = usps.UNIT_DESIGNATORS.get(word)
-    if kind is None:
-        return None
     after = at + 1
-    if word in _MAIN_UNITS:
-        while after < len(words) and (words[after] in {"#", "no", "num", "number"} or words[after] in _MAIN_UNITS):
-            after += 1
-    elif after < len(words) and words[after] == "#":
+    is_main = words[at] in _MAIN_UNITS
+    while after < len(words) and (words[after] == "#" or (is_main and words[after] in _AFTER_MAIN_UNITS)):
         after += 1
     end = after
     if has_street:
-        while end < len(words) and words[end] not in usps.UNIT_DESIGNATORS:
+        while end < len(words) and words[end] not in _UNIT_WORDS:
             end += 1
     else:
         end = min(after + 1, len(words))
-    value = _unit_value(words[after:end])
-    if word in _MAIN_UNITS:
-        return value, end
-    is_last = end == len(words)
-    if value and (any(c.isdigit() for c in value) or (len(value) == 1 and is_last)):
-        return (kind + value, end) if has_street or end < len(words) else None
-    previous = words[at - 1] if at else ""
-    if is_last and not value and (kind in usps.UNITS_WITHOUT_NUMBER or (kind == "fl" and _ORDINAL.fullmatch(previous))):
-        return (kind, end) if has_street else None
-    return None
+    value = words[after:end]
+    if is_main:
+        return _unit_value(value), end
+    kind = usps.UNIT_DESIGNATORS[words[at]]
+    if not has_street and end == len(words):
+        return None
+    if value and (value[0][0].isdigit() or value[0][-1].isdigit() or (len(value) == 1 and len(value[0]) == 1)):
+        return kind + _unit_value(value), end
+    stands_alone = kind in usps.UNITS_WITHOUT_NUMBER or (kind == "fl" and _ordinal(words[at - 1]))
+    return (kind, end) if stands_alone and not value else None
+
+
+def _ordinal(word: str) -> str:
+    """``2`` for ``2nd`` and ``second``, else empty."""
+    match = _ORDINAL.fullmatch(word)
+    return match[1] if match else usps.NUMBER_WORDS.get(word, "")
 
 
 def _unit_value(words: list[str]) -> str:
     """``4 B``, ``4-B`` and ``04b`` are ``4b``; ``1-12`` and ``11-2`` stay apart."""
     value = ""
     for word in words:
-        for part in re.split(r"-", word):
+        for part in word.split("-"):
             plain = part.lstrip("0") or part[:1]
             value += ("-" if value[-1:].isdigit() and plain[:1].isdigit() else "") + plain
     return value
@@ -299,7 +340,7 @@ def _street_words(words: list[str]) -> list[str]:
     for at, word in enumerate(words):
         plain = _STREET_WORDS.get(word, word)
         if plain[0].isdigit():
-            if at and (ordinal := _ORDINAL.fullmatch(plain)):
+            if at and not plain.isdigit() and (ordinal := _ORDINAL.fullmatch(plain)):
                 plain = ordinal[1]
             plain = plain.lstrip("0") or "0"
         elif out and plain in {"e", "w"} and out[-1] in {"n", "s"}:
@@ -314,20 +355,17 @@ def _street_words(words: list[str]) -> list[str]:
 
 def _take_bare_unit(street: list[str]) -> tuple[list[str], list[str]]:
     """``12 main st 4b`` names unit 4b without a designator; ``12 county rd 4`` does not."""
-    last = street[-1]
-    if not street[0][0].isdigit() or (last in _DIRECTION_WORDS) or not (last[0].isdigit() or len(last) <= 2):
+    number, *name, before, last = street
+    if last in _DIRECTION_WORDS or not (last[0].isdigit() or len(last) <= 2) or not number[0].isdigit():
         return street, []
-    before = street[-2]
-    name = street[1:-2]
-    if before in _DIRECTION_WORDS and len(street) > 4:
-        before = street[-3]
-        name = street[1:-3]
-    if usps.ROUTE_WORDS & set(street) or not name or name[-1] in usps.ROUTE_OWNERS:
+    if not usps.ROUTE_WORDS.isdisjoint(street):
         return street, []
-    if before in _SUFFIX_WORDS and any(not word[0].isdigit() or len(name) > 0 for word in name):
-        if last[0].isdigit() or len(last) == 1:
-            return street[:-1], [_unit_value([last])]
-    elif _NUMBER_WITH_LETTER.fullmatch(last) and not before[0].isdigit():
+    if before in _DIRECTION_WORDS and len(name) > 1:
+        *name, before = name
+    after_suffix = before in _SUFFIX_WORDS and name and name[-1] not in usps.ROUTE_OWNERS
+    if after_suffix and (last[0].isdigit() or len(last) == 1):
+        return street[:-1], [_unit_value([last])]
+    if not before[0].isdigit() and before not in _SUFFIX_WORDS and _NUMBER_WITH_LETTER.fullmatch(last):
         return street[:-1], [_unit_value([last])]
     return street, []
 
