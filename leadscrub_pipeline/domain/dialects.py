@@ -12,9 +12,9 @@ from sqlglot.errors import ErrorLevel, SqlglotError
 
 from leadscrub_pipeline.domain.grammar import FUNCTIONS, UNITS
 from leadscrub_pipeline.domain.guard import MAX_SHOWN, GuardedStatement, place
+from leadscrub_pipeline.domain.rewrites import MAX_NODES, REWRITES, TEXT_TYPES, written_size
 from leadscrub_pipeline.errors import RefusedError
 
-MAX_SQL: Final = 2_000_000
 MAX_PAD: Final = 1_000
 
 Check = Callable[[exp.Expr], str | None]
@@ -50,23 +50,28 @@ def carry_findings(guarded: GuardedStatement) -> list[str]:
         if kind in _REFUSED:
             problem = _REFUSED[kind]
         elif kind in FUNCTIONS and kind not in _CARRIED:
-            problem = f"Function {node.sql_name()} cannot be carried over." if isinstance(node, exp.Func) else str(kind)
+            problem = f"Function {_written(node)} cannot be carried over."
         elif kind in _CHECKS:
             problem = _CHECKS[kind](node)
         if problem is not None:
             findings.append(place(node) + problem)
+    if not findings and written_size(guarded.expression) > MAX_NODES:
+        findings.append("It becomes too long in DuckDB's dialect: functions that stand many deep in each other.")
     return [*dict.fromkeys(findings), *_confusable_names(guarded.expression)]
 
 
 def _carried(expression: exp.Query) -> str:
     tree = expression.copy()
-    for node in list(tree.walk(bfs=False)):
-        if node is not tree and type(node) in _REWRITES:
-            _REWRITES[type(node)](node)
-    sql = tree.sql("duckdb", identify=True, comments=False, unsupported_level=ErrorLevel.RAISE)
-    if len(sql) > MAX_SQL:
-        raise RefusedError("The statement becomes too long for the embedded warehouse; write it more simply.")
-    return sql
+    # Inner parts first: a rewritten part may be copied into the one around it.
+    for node in reversed(list(tree.walk(bfs=False))):
+        if type(node) in REWRITES:
+            REWRITES[type(node)](node)
+    return tree.sql("duckdb", identify=True, comments=False, unsupported_level=ErrorLevel.RAISE)
+
+
+def _written(node: exp.Expr) -> str:
+    """The function's name in Snowflake's dialect, as a script would write it."""
+    return node.sql("snowflake", comments=False).split("(")[0].strip()[:60].upper()
 
 
 def _confusable_names(tree: exp.Expr) -> list[str]:
@@ -83,8 +88,6 @@ def _confusable_names(tree: exp.Expr) -> list[str]:
         ]
     return findings
 
-
-# --- what is refused -----------------------------------------------------------------
 
 _JSON = "Semi-structured values (col:path, PARSE_JSON) cannot be carried over: DuckDB keeps the quotes of JSON text."
 
@@ -133,7 +136,7 @@ def _check_to_date(node: exp.Expr) -> str | None:
 def _check_cast(node: exp.Expr) -> str | None:
     to = node.args["to"]
     kind = to.this
-    if kind in _TEXT_TYPES and to.expressions:
+    if kind in TEXT_TYPES and to.expressions:
         return "A cast to VARCHAR with a length cannot be carried over: DuckDB does not enforce it. Use LEFT(x, n)."
     if kind in (exp.DType.CHAR, exp.DType.NCHAR):
         return "A cast to CHAR cannot be carried over. Use LEFT(x, 1)."
@@ -146,7 +149,6 @@ def _check_cast(node: exp.Expr) -> str | None:
     return None
 
 
-_TEXT_TYPES: Final = (exp.DType.TEXT, exp.DType.VARCHAR, exp.DType.NVARCHAR)
 _GUESSED_TYPES: Final = (
     exp.DType.DATE,
     exp.DType.TIME,
@@ -163,8 +165,7 @@ def _only(*parts: str) -> Check:
     def check(node: exp.Expr) -> str | None:
         for part, value in node.args.items():
             if part not in parts and isinstance(value, exp.Expr):
-                name = node.sql_name() if isinstance(node, exp.Func) else type(node).__name__
-                return f"Function {name} with this many arguments cannot be carried over."
+                return f"Function {_written(node)} with these arguments cannot be carried over."
         return None
 
     return check
@@ -175,6 +176,31 @@ def _check_pad(node: exp.Expr) -> str | None:
     if isinstance(width, exp.Literal) and width.name.isdigit() and int(width.name) <= MAX_PAD:
         return None
     return f"LPAD and RPAD need a plain width of at most {MAX_PAD}."
+
+
+def _check_regexp_substr(node: exp.Expr) -> str | None:
+    """The parser adds the defaults by itself: whole match, from the first character, first occurrence."""
+    defaults = {"position": "1", "occurrence": "1", "parameters": "c", "group": "0"}
+    for part, default in defaults.items():
+        value = node.args.get(part)
+        if value is not None and value.name != default:
+            return "Function REGEXP_SUBSTR with these arguments cannot be carried over."
+    return None
+
+
+def _check_hash(node: exp.Expr) -> str | None:
+    length = node.args.get("length")
+    return None if length is None or length.name == "256" else "Function SHA2 is carried over with 256 bits only."
+
+
+def _check_choice(node: exp.Expr) -> str | None:
+    """ANY and ALL: over patterns in brackets beside LIKE, over a query beside a comparison."""
+    among = node.this
+    if isinstance(node.parent, exp.Like | exp.ILike):
+        fits = isinstance(among, exp.Tuple) or (isinstance(among, exp.Paren) and not among.find(exp.Query))
+    else:
+        fits = isinstance(among, exp.Subquery) or (isinstance(among, exp.Paren) and among.find(exp.Query) is not None)
+    return None if fits else "This use of ANY or ALL cannot be carried over."
 
 
 def _check_escape(node: exp.Expr) -> str | None:
@@ -214,7 +240,10 @@ _CHECKS: Final[dict[type[exp.Expr], Check]] = {
     exp.Levenshtein: _only("this", "expression"),
     exp.RegexpLike: _only("this", "expression"),
     exp.RegexpReplace: _only("this", "expression", "replacement"),
-    exp.RegexpExtract: _only("this", "expression"),
+    exp.RegexpExtract: _check_regexp_substr,
+    exp.SHA2: _check_hash,
+    exp.Any: _check_choice,
+    exp.All: _check_choice,
     exp.RegexpCount: _only("this", "expression"),
     exp.Ceil: _only("this"),
     exp.Floor: _only("this"),
@@ -248,48 +277,7 @@ _CARRIED: Final[frozenset[type[exp.Expr]]] = frozenset(
         exp.RegexpLike, exp.RegexpReplace, exp.Replace, exp.Reverse, exp.Right, exp.Round, exp.RowNumber, exp.SHA,
         exp.SHA2, exp.Second, exp.Sign, exp.SplitPart, exp.Sqrt, exp.StartsWith, exp.StrPosition, exp.StrToTime,
         exp.Substring, exp.Sum, exp.TimeToStr, exp.TimestampTrunc, exp.ToBoolean, exp.ToChar, exp.ToDouble,
-        exp.ToNumber, exp.Translate, exp.Trim, exp.Trunc, exp.TsOrDsToDate, exp.Upper, exp.Xor, exp.Year,
+        exp.ToNumber, exp.Translate, exp.Trim, exp.Trunc, exp.TsOrDsToDate, exp.Upper, exp.Year,
     }
 )  # fmt: skip
 """Functions whose DuckDB form was run and found to give Snowflake's result."""
-
-
-# --- what is rewritten before sqlglot writes it ----------------------------------------
-
-
-def _spread_any(node: exp.Expr) -> None:
-    """``x LIKE ANY (a, b)``, in brackets: sqlglot writes the OR without, and NOT or AND beside it would bind first."""
-    choice = node.args["expression"]
-    if not isinstance(choice, exp.Any | exp.All):
-        return
-    patterns = choice.this.expressions if isinstance(choice.this, exp.Tuple) else [choice.this.unnest()]
-    each = [type(node)(this=node.this.copy(), expression=pattern.copy()) for pattern in patterns]
-    joined = exp.or_(*each) if isinstance(choice, exp.Any) else exp.and_(*each)
-    node.replace(exp.paren(joined, copy=False))
-
-
-def _stop_at_zero(node: exp.Expr) -> None:
-    """Division by zero is an error in Snowflake; DuckDB gives infinity or NULL."""
-    divisor = node.args["expression"]
-    if isinstance(divisor, exp.Literal) and not divisor.is_string and float(divisor.name) != 0:
-        return
-    error = exp.func("ERROR", exp.Literal.string("Division by zero"))
-    zero = exp.EQ(this=exp.paren(divisor.copy(), copy=False), expression=exp.Literal.number(0))
-    divisor.replace(exp.Case(ifs=[exp.If(this=zero, true=error)], default=divisor.copy()))
-
-
-def _wide_numbers(node: exp.Expr) -> None:
-    """Snowflake's integers have 38 digits whatever their name, and its FLOAT is a double."""
-    if node.this in (exp.DType.TINYINT, exp.DType.SMALLINT, exp.DType.INT, exp.DType.BIGINT):
-        node.replace(exp.DataType.build("DECIMAL(38, 0)"))
-    elif node.this is exp.DType.FLOAT:
-        node.replace(exp.DataType.build("DOUBLE"))
-
-
-_REWRITES: Final[dict[type[exp.Expr], Callable[[exp.Expr], None]]] = {
-    exp.Like: _spread_any,
-    exp.ILike: _spread_any,
-    exp.Div: _stop_at_zero,
-    exp.Mod: _stop_at_zero,
-    exp.DataType: _wide_numbers,
-}

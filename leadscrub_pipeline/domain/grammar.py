@@ -175,7 +175,6 @@ FUNCTIONS: Final[frozenset[type[exp.Expr]]] = frozenset(
         exp.SHA,
         exp.SHA2,
         exp.Soundex,
-        exp.Space,
         exp.SplitPart,
         exp.StartsWith,
         exp.StrPosition,
@@ -193,7 +192,6 @@ FUNCTIONS: Final[frozenset[type[exp.Expr]]] = frozenset(
         exp.Least,
         exp.Nullif,
         exp.Nvl2,
-        exp.Xor,
         # numbers
         exp.Abs,
         exp.Ceil,

@@ -6,7 +6,7 @@ cannot run faithfully belongs to ``dialects.py``.
 """
 
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,6 +17,7 @@ from sqlglot.tokenizer_core import Token, TokenType
 
 from leadscrub_pipeline.domain.grammar import DATE_PARTS, FUNCTIONS, PARTS, TYPES, WORDS
 from leadscrub_pipeline.domain.scripts import LeadScript, database_name
+from leadscrub_pipeline.domain.tables import TableName, TableReader, children, place
 from leadscrub_pipeline.errors import RefusedError
 
 MAX_TOKENS: Final = 50_000
@@ -26,21 +27,15 @@ MAX_DEPTH: Final = 300
 """Longest path in the parsed statement, which a chain of operators also makes long."""
 MAX_SHOWN: Final = 10
 
+MAX_COPYING: Final = 6
+_COPYING: Final = {"DIV0", "DIV0NULL", "NULLIFZERO", "ZEROIFNULL"}
+"""Functions whose argument the parser copies, so that nesting them grows the tree by powers."""
+
 _QUERY: Final = (exp.Select, exp.SetOperation, exp.Subquery)
 _OPENING: Final = {TokenType.L_PAREN, TokenType.L_BRACKET, TokenType.CASE}
 _CLOSING: Final = {TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.END}
-_SYSTEM_SCHEMAS: Final = {"information_schema", "pg_catalog", "system"}
 _SEQUENCE_WORDS: Final = {"nextval", "currval"}
 _TABLE_NAME: Final = re.compile(r"[\w$ -]{1,255}\Z")
-
-
-class TableName(tuple[str, str, str]):
-    """Database, schema and table, as Snowflake spells them."""
-
-    __slots__ = ()
-
-    def __str__(self) -> str:
-        return ".".join(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +91,7 @@ def judge(
         tables: tuple[TableName, ...] = ()
         if not findings:
             _settle_names(tree)
-            reader = _TableReader(allowed, default_database, default_schema)
+            reader = TableReader(allowed, default_database, default_schema)
             tables = reader.read(tree)
             findings += reader.findings
         if findings:
@@ -113,15 +108,6 @@ def refusal(script: LeadScript, findings: list[str]) -> str:
     shown = list(dict.fromkeys(findings))
     more = f" (and {len(shown) - MAX_SHOWN} more)" if len(shown) > MAX_SHOWN else ""
     return f"{script.path.name} is refused. {' '.join(shown[:MAX_SHOWN])}{more}"
-
-
-def place(node: exp.Expr) -> str:
-    """Where a node stands, as far as the parser remembers: "Line 3, column 7: " or nothing."""
-    for part in node.walk():
-        if "line" in part.meta:
-            column = part.meta["col"] - (part.meta["end"] - part.meta["start"])
-            return f"Line {part.meta['line']}, column {column}: "
-    return ""
 
 
 def _unallowed(script: LeadScript, allowed: set[str]) -> list[str]:
@@ -163,8 +149,13 @@ def _check_tokens(tokens: list[Token]) -> None:
     first = next(starts, tokens[0])
     if first.token_type not in (TokenType.SELECT, TokenType.WITH):
         raise RefusedError(f"{_spot(first)}The statement must start with SELECT or WITH.")
+    _check_nesting(tokens)
+
+
+def _check_nesting(tokens: list[Token]) -> None:
     depth = 0
-    for token in tokens:
+    copying: list[bool] = []
+    for before, token in zip([None, *tokens], tokens, strict=False):
         if token.token_type is TokenType.SEMICOLON:
             raise RefusedError(f"{_spot(token)}There is more than one statement; a script is one SELECT.")
         if token.token_type in (TokenType.L_BRACE, TokenType.BLOCK_START):
@@ -172,6 +163,12 @@ def _check_tokens(tokens: list[Token]) -> None:
         depth += (token.token_type in _OPENING) - (token.token_type in _CLOSING)
         if depth > MAX_NESTING:
             raise RefusedError(f"{_spot(token)}The statement is nested more than {MAX_NESTING} deep.")
+        if token.token_type is TokenType.L_PAREN:
+            copying.append(before is not None and before.text.upper() in _COPYING)
+            if copying.count(True) > MAX_COPYING:
+                raise RefusedError(f"{_spot(token)}{', '.join(sorted(_COPYING))} may stand at most {MAX_COPYING} deep.")
+        elif token.token_type is TokenType.R_PAREN and copying:
+            copying.pop()
 
 
 def _spot(token: Token) -> str:
@@ -197,15 +194,8 @@ def _strangers(tree: exp.Expr) -> list[str]:
         if problem is not None:
             findings.append(place(node) + problem)
             continue
-        stack += [(child, depth + 1) for child in _children(node)]
+        stack += [(child, depth + 1) for child in children(node)]
     return findings[::-1]
-
-
-def _children(node: exp.Expr) -> Iterator[exp.Expr]:
-    for value in node.args.values():
-        for item in value if isinstance(value, list) else (value,):
-            if isinstance(item, exp.Expr):
-                yield item
 
 
 def _problem(node: exp.Expr) -> str | None:
@@ -356,83 +346,6 @@ def _settle_names(tree: exp.Expr) -> None:
             node.set("quoted", True)
     for raw in list(tree.find_all(exp.RawString)):
         raw.replace(exp.Literal.string(raw.name))
-
-
-class _TableReader:
-    """Finds what each name in FROM means, writes tables in full, and notes those outside the allowed databases."""
-
-    def __init__(self, allowed: set[str], default_database: str | None, default_schema: str | None) -> None:
-        self.findings: list[str] = []
-        self._allowed = allowed
-        self._database = default_database and (database_name(default_database) or default_database)
-        self._schema = default_schema and (database_name(default_schema) or default_schema)
-
-    def read(self, tree: exp.Query) -> tuple[TableName, ...]:
-        tables: dict[TableName, None] = {}
-        sources: set[str] = set()
-        for table, visible, pending in _named_tables(tree):
-            sources.add(table.alias_or_name)
-            bare = table.args.get("db") is None and table.args.get("catalog") is None
-            if bare and table.name in pending:
-                self.findings.append(
-                    f"{place(table)}{table.name} is named while it is being defined. Recursion is not allowed; "
-                    "when a table of this name is meant, write it with its database and schema."
-                )
-            elif not bare or table.name not in visible:
-                name = self._full_name(table)
-                if name is not None:
-                    tables[name] = None
-        for node in tree.find_all(exp.Subquery, exp.Values):
-            sources.add(node.alias)
-        self._check_qualifiers(tree, sources)
-        return tuple(tables)
-
-    def _full_name(self, table: exp.Table) -> TableName | None:
-        database = table.catalog or self._database
-        # "db..table" is Snowflake's short form for the schema PUBLIC.
-        schema = table.db or ("PUBLIC" if table.args.get("catalog") is not None else self._schema)
-        if not database or not schema:
-            self.findings.append(
-                f"{place(table)}Table {table.name} has no {'schema' if database else 'database'} and there is no "
-                "default for it: write database.schema.table."
-            )
-            return None
-        if database not in self._allowed:
-            self.findings.append(
-                f"{place(table)}Database {database} may not be read "
-                f"(allowed: {', '.join(sorted(self._allowed)) or 'none'})."
-            )
-            return None
-        if schema.lower() in _SYSTEM_SCHEMAS:
-            self.findings.append(f"{place(table)}Schema {schema} may not be read: it describes the warehouse itself.")
-            return None
-        table.set("db", exp.to_identifier(schema, quoted=True))
-        table.set("catalog", exp.to_identifier(database, quoted=True))
-        return TableName((database, schema, table.name))
-
-    def _check_qualifiers(self, tree: exp.Query, sources: set[str]) -> None:
-        for column in tree.find_all(exp.Column):
-            if column.table and column.table not in sources:
-                self.findings.append(f"{place(column)}There is no table or alias {column.table} in the statement.")
-
-
-def _named_tables(tree: exp.Query) -> Iterator[tuple[exp.Table, frozenset[str], frozenset[str]]]:
-    """Each table with the CTE names visible where it stands, and those that are only being defined there."""
-    nothing: frozenset[str] = frozenset()
-    stack: list[tuple[exp.Expr, frozenset[str], frozenset[str]]] = [(tree, nothing, nothing)]
-    while stack:
-        node, visible, pending = stack.pop()
-        clause = node.args.get("with_")
-        if isinstance(clause, exp.With):
-            names = [cte.alias for cte in clause.expressions]
-            outer = visible
-            for position, cte in enumerate(clause.expressions):
-                earlier = outer.union(names[:position])
-                stack.append((cte, earlier.difference(names[position:]), pending.union(names[position:])))
-            visible, pending = outer.union(names), pending.difference(names)
-        if isinstance(node, exp.Table):
-            yield node, visible, pending
-        stack += [(child, visible, pending) for child in _children(node) if child is not clause]
 
 
 def _written_back(tree: exp.Query) -> str:
