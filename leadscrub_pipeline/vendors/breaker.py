@@ -74,7 +74,7 @@ class Breaker:
 
     async def enter(self) -> bool:
         """Wait for a turn; True when it is the probe's."""
-        while self._opened_at is not None or self._exhausted:
+        while (opened_at := self._opened_at) is not None:
             if self._exhausted:
                 raise BreakerExhaustedError(
                     f"{self._name} did not recover: {PROBES} probes in a row failed. "
@@ -85,7 +85,7 @@ class Breaker:
                 continue
             self._probing = True
             try:
-                await self._sleep(max(0.0, self._opened_at + self._seconds - self._clock()))  # type: ignore[operator]
+                await self._sleep(max(0.0, opened_at + self._seconds - self._clock()))
             except BaseException:
                 self._hand_on()
                 raise
@@ -144,8 +144,16 @@ class Attempt:
         self.is_probe = False
         self.health: Health | None = None
 
-    async def __aenter__(self) -> Self:
+    @property
+    def is_current(self) -> bool:
+        """False when the breaker has opened since this attempt was let through: ``renew`` it, and wait again."""
+        return self.is_probe or not self._breaker.is_open
+
+    async def renew(self) -> None:
         self.is_probe = await self._breaker.enter()
+
+    async def __aenter__(self) -> Self:
+        await self.renew()
         return self
 
     async def __aexit__(

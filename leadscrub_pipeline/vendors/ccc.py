@@ -178,6 +178,9 @@ class CccClient:
     async def _attempt(self, numbers: list[str], work: "_Batch") -> list[object] | None:
         async with self._breaker.attempt() as attempt:
             await self._pacer.turn()
+            while not attempt.is_current:
+                await attempt.renew()
+                await self._pacer.turn()
             try:
                 rows = self._judge(await self._post(numbers, work))
             except AttemptError as error:

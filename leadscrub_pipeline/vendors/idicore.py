@@ -22,7 +22,7 @@ from leadscrub_pipeline.domain.purposes import Purpose
 from leadscrub_pipeline.domain.verdicts import utc_now
 from leadscrub_pipeline.errors import FailedError, RefusedError
 from leadscrub_pipeline.settings import Settings
-from leadscrub_pipeline.vendors.breaker import Breaker, Health
+from leadscrub_pipeline.vendors.breaker import Attempt, Breaker, Health
 from leadscrub_pipeline.vendors.idicore_answer import WrongShapeError, kept_part
 from leadscrub_pipeline.vendors.transport import (
     AccessRefusedError,
@@ -168,17 +168,24 @@ class IdicoreClient:
     async def _attempt(self, search: "_Search") -> SearchAnswer:
         async with self._breaker.attempt() as attempt:
             try:
-                answer = self._judge(await self._ask(search))
+                answer = self._judge(await self._ask(search, attempt))
             except AttemptError as error:
                 attempt.health = error.health
                 raise
             attempt.health = Health.UP
             return answer
 
-    async def _ask(self, search: "_Search") -> Reply:
-        await self._pacer.turn()
-        token = await self._token(search.purpose)
-        self._stop_if_refused()
+    async def _ready(self, purpose: Purpose, attempt: Attempt) -> str:
+        """Wait for the pace and the token, again when the breaker opened meanwhile; the token."""
+        while True:
+            await self._pacer.turn()
+            token = await self._token(purpose)
+            if attempt.is_current:
+                return token
+            await attempt.renew()
+
+    async def _ask(self, search: "_Search", attempt: Attempt) -> Reply:
+        token = await self._ready(search.purpose, attempt)
         if not search.announced:
             search.announced = True
             await search.before_send()
@@ -186,7 +193,6 @@ class IdicoreClient:
         if reply.status != 401:
             return reply
         token = await self._token(search.purpose, refused=token)
-        self._stop_if_refused()
         await self._pacer.turn()
         reply = await self._post_search(search, token)
         if reply.status == 401:
@@ -194,6 +200,7 @@ class IdicoreClient:
         return reply
 
     async def _post_search(self, search: "_Search", token: str) -> Reply:
+        self._stop_if_refused()
         headers = {"Authorization": token}
         self.stats.requests += 1
         reply = await post(
@@ -265,8 +272,15 @@ class IdicoreClient:
         task = self._sign_ins.get(pair)
         if task is None:
             task = self._sign_ins[pair] = asyncio.create_task(self._repeats.run(lambda: self._sign_in(pair)))
-            task.add_done_callback(lambda _: self._sign_ins.pop(pair, None))
-        return await asyncio.shield(task)
+            task.add_done_callback(lambda task: self._sign_in_ended(pair, task))
+        token_text = await asyncio.shield(task)
+        self._stop_if_refused()
+        return token_text
+
+    def _sign_in_ended(self, pair: tuple[str, str], task: asyncio.Task[str]) -> None:
+        self._sign_ins.pop(pair, None)
+        if not task.cancelled():
+            task.exception()  # all who waited may be gone; asyncio would log the failure as unseen
 
     async def _sign_in(self, pair: tuple[str, str]) -> str:
         asked_at = self._now()
@@ -335,8 +349,13 @@ def _payload(person: Person, reference_id: str) -> bytes:
         "state": person.state,
         "zip": zip5(person.zip_code) or person.zip_code,
     }
-    body = {key: str(value).strip() for key, value in body.items() if value is not None}
+    body = {key: _plain(str(value)) for key, value in body.items() if value is not None}
     return orjson.dumps({**body, "referenceId": reference_id, "fields": FIELDS})
+
+
+def _plain(text: str) -> str:
+    """Without half a surrogate pair, which no JSON can carry."""
+    return text.encode("utf-8", "replace").decode("utf-8").strip()
 
 
 def _read_body(content: bytes) -> dict[str, Any]:

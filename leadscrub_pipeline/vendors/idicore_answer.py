@@ -74,10 +74,10 @@ def read_answer(body: object, person: Person, *, rank_best: Rank) -> Contact:
     if not persons:
         return Contact("miss", "no_match")
     scores = [(_name_score(each, person), _address_score(each, person)) for each in persons]
-    best = max(scores)
+    best = max(scores, key=_standing)
     if best[0] < 0:
         return Contact("miss", "name_differs")
-    chosen = [each for each, score in zip(persons, scores, strict=True) if score == best]
+    chosen = [each for each, score in zip(persons, scores, strict=True) if _standing(score) == _standing(best)]
     if len(chosen) > 1 and len({_pid(each) or at for at, each in enumerate(chosen)}) > 1:
         return Contact("miss", "tie", matched_by=_matched_by(best))
     phones, unusable = _phones(chosen, rank_best)
@@ -109,29 +109,41 @@ def _persons(body: object) -> list[Entry]:
 # --- which person -----------------------------------------------------------------------
 
 
+def _standing(score: tuple[int, int]) -> tuple[int, int]:
+    """Name and address count alike, and of two with the same sum the better name comes first."""
+    name, address = score
+    return (name + address, name) if name >= 0 else (-1, -1)
+
+
 def _matched_by(score: tuple[int, int]) -> str:
     name, address = score
-    words = [*(["name"] if name == 2 else ["initial"] if name == 1 else []), *(["address"] if address else [])]
+    words = [*(["name"] if name == 2 else ["similar_name"] if name == 1 else []), *(["address"] if address else [])]
     return "+".join(words) or "vendor"
 
 
 def _name_score(each: Entry, person: Person) -> int:
-    """2 the name agrees, 1 but for an initial or a middle name, 0 no name was given, -1 it is somebody else's."""
-    names = list(_names(each))
-    return max((_compare_names(name, person) for name in names), default=0)
+    """2 the name agrees; 1 but for an initial, a middle name or a generation; 0 none was given; -1 somebody else's."""
+    return max((_compare_names(name, person) for name in _names(each)), default=0)
 
 
 def _names(each: Entry) -> Iterator[tuple[str, str]]:
-    """First and last names; of a name in one piece the last word is the last name."""
+    """First and last names; of a name in one piece, every way to part it in two."""
     for entry in _entries(each, "name"):
         first, last = _text(entry, "first", "firstName"), _text(entry, "last", "lastName")
         if first and last:
-            yield " ".join((first, _text(entry, "suffix", "generation"))).strip(), last
-            continue
-        words = _text(entry, "data", "full", "fullName", "name").replace(",", " ").split()
-        if len(words) > 1:
-            generation = words.pop() if len(words) > 2 and normal_names("x", " ".join(words[-2:])).generation else ""
-            yield " ".join((*words[:-1], generation)).strip(), words[-1]
+            yield f"{first} {_text(entry, 'suffix', 'generation')}".strip(), last
+        elif whole := first or last or _text(entry, "data", "full", "fullName", "name"):
+            yield from _parted(whole)
+
+
+def _parted(whole: str) -> Iterator[tuple[str, str]]:
+    before, comma, after = whole.partition(",")
+    words = whole.replace(",", " ").split()[:8]
+    if comma and len(before.split()) < len(words) and not normal_names("", f"x {after}").generation:
+        yield after, before
+    yield "", whole
+    for at in range(1, len(words)):
+        yield " ".join(words[:at]), " ".join(words[at:])
 
 
 def _compare_names(name: tuple[str, str], person: Person) -> int:
@@ -140,14 +152,16 @@ def _compare_names(name: tuple[str, str], person: Person) -> int:
     if theirs.last != ours.last or (theirs.generation and ours.generation and theirs.generation != ours.generation):
         return -1
     if theirs.first == ours.first:
-        return 2
-    their_words, our_words = (name[0].split() or [""]), ((person.first_name or "").split() or [""])
-    first, second = normal_name(their_words[0]), normal_name(our_words[0])
+        return 2 if theirs.generation == ours.generation else 1
+    first, second = _first_word(name[0]), _first_word(person.first_name or "")
     if not first or not second:
         return -1
-    if first == second or (1 in (len(first), len(second)) and first[0] == second[0]):
-        return 1
-    return -1
+    is_initial = 1 in (len(first), len(second)) and first[0] == second[0]
+    return 1 if is_initial or first == second else -1
+
+
+def _first_word(text: str) -> str:
+    return normal_name(next(iter(text.split()), ""))
 
 
 def _address_score(each: Entry, person: Person) -> int:
