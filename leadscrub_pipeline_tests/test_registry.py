@@ -271,7 +271,7 @@ def test_numbers_stored_as_integers_in_the_old_schema_are_refused(tmp_path: Path
     change(path, "CREATE TABLE dnc_list (area_code TEXT, phone_number TEXT, full_phone INTEGER PRIMARY KEY)")
     change(path, "CREATE UNIQUE INDEX key ON dnc_list (area_code, phone_number)")
     change(path, "INSERT INTO dnc_list VALUES ('212', '5550101', 2125550101)")
-    with pytest.raises(UnavailableError, match="ten digits|index"):
+    with pytest.raises(UnavailableError, match=r"ten digits|index"):
         opened(path)
 
 

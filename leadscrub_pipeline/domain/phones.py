@@ -53,7 +53,7 @@ _VERDICTS: Final = (
     "not_assigned",
 )
 _known: Final[dict[str, bytearray]] = {}
-"""By area code, one byte an exchange: whether its numbers are valid. At most 0.8 MB."""
+"""By area code, one byte for each block of a thousand numbers, in which numbers are assigned. At most 8 MB."""
 
 
 def parse_phone(value: object) -> ParsedPhone:
@@ -86,20 +86,19 @@ def refusal(digits: str) -> str | None:
     """Why these ten digits are no number of a person, or None."""
     if digits[3:] == digits[3] * 7:
         return "repeated_digits"
-    area_code = digits[:3]
-    exchanges = _known.get(area_code)
-    if exchanges is None:
-        exchanges = _known.setdefault(area_code, bytearray(1000))
-    exchange = int(digits[3:6])
-    verdict = exchanges[exchange]
+    blocks = _known.get(digits[:3])
+    if blocks is None:
+        blocks = _known.setdefault(digits[:3], bytearray(10_000))
+    block = int(digits[3:7])
+    verdict = blocks[block]
     if verdict == _UNSEEN:
         reason = slow_refusal(digits)
-        verdict = exchanges[exchange] = _VALID if reason is None else _VERDICTS.index(reason, 2)
+        verdict = blocks[block] = _VALID if reason is None else _VERDICTS.index(reason, 2)
     return None if verdict == _VALID else _VERDICTS[verdict]
 
 
 def slow_refusal(digits: str) -> str | None:
-    """What ``refusal`` remembers for an exchange; a test shows that the last four digits never decide."""
+    """What ``refusal`` remembers for a block; a test shows that the last three digits never decide."""
     area_code, exchange = digits[:3], digits[3:6]
     reason = _plan_refusal(area_code, exchange)
     if reason is not None:
