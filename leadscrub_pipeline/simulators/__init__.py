@@ -6,6 +6,7 @@ here: a simulator that shared code with the clients would agree with their mista
 
 from leadscrub_pipeline.simulators.bill import Bill, BillEntry, read_bill
 from leadscrub_pipeline.simulators.faults import Fault, parse_fault
+from leadscrub_pipeline.simulators.process import SimulatorProcess
 from leadscrub_pipeline.simulators.server import Simulators
 
-__all__ = ["Bill", "BillEntry", "Fault", "Simulators", "parse_fault", "read_bill"]
+__all__ = ["Bill", "BillEntry", "Fault", "SimulatorProcess", "Simulators", "parse_fault", "read_bill"]

@@ -94,7 +94,8 @@ def altered(rows: list[Json], fault: Fault) -> list[Json]:
         case Kind.SHORT_ANSWER:
             rows = rows[: len(rows) * 2 // 3]
         case Kind.LONG_ANSWER:
-            rows = [*rows, *({"Phone": int(f"{code}5550191"), "IsLitigator": True} for code in AREA_CODES)]
+            more: list[Json] = [{"Phone": int(f"{code}5550191"), "IsLitigator": True} for code in AREA_CODES]
+            rows = rows + more
         case Kind.WRONG_TYPE:
             rows = [{**row, "IsLitigator": _OTHER_TYPES[at % len(_OTHER_TYPES)]} for at, row in enumerate(rows)]
         case Kind.OTHER_PHONE:

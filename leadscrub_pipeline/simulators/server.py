@@ -69,7 +69,7 @@ class Simulators:
 
     def environment(self) -> dict[str, str]:
         """The settings that point the pipeline at these simulators."""
-        idicore_url, ccc_url, ntfy_url = (f"http://{HOST}:{port}" for port in self.ports)
+        idicore_url, ccc_url, ntfy_url = self.addresses()
         return {
             "IDICORE_AUTH_URL": idicore_url + idicore.AUTH_PATH,
             "IDICORE_SEARCH_URL": idicore_url + idicore.SEARCH_PATH,
@@ -88,6 +88,10 @@ class Simulators:
             "NTFY_TOPIC_ERRORS": "simulated-errors",
             "NTFY_TOPIC_SYSTEM": "simulated-system",
         }
+
+    def addresses(self) -> list[str]:
+        """Of idiCORE, CCC and ntfy, without a path."""
+        return [f"http://{HOST}:{port}" for port in self.ports]
 
     def start(self) -> Self:
         """Serve from a thread of its own until ``stop``."""
