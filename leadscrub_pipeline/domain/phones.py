@@ -7,7 +7,7 @@ digit is somebody else's phone. Whether a number may be called does not belong h
 import re
 from typing import Final, NamedTuple
 
-from phonenumbers import PhoneNumber, PhoneNumberType, is_valid_number, number_type
+from phonenumbers import PhoneNumber, PhoneNumberType, number_type
 
 
 class ParsedPhone(NamedTuple):
@@ -36,6 +36,7 @@ _REFUSED_TYPES: Final = {
     PhoneNumberType.TOLL_FREE: "toll_free",
     PhoneNumberType.PREMIUM_RATE: "premium_rate",
     PhoneNumberType.PERSONAL_NUMBER: "personal_number",
+    PhoneNumberType.UNKNOWN: "not_assigned",
 }
 _TOLL_FREE: Final = frozenset({"800", "822", "833", "844", "855", "866", "877", "888", *map(str, range(880, 888))})
 
@@ -103,10 +104,8 @@ def slow_refusal(digits: str) -> str | None:
     reason = _plan_refusal(area_code, exchange)
     if reason is not None:
         return reason
-    number = PhoneNumber(country_code=1, national_number=int(digits))
-    if not is_valid_number(number):
-        return "not_assigned"
-    return _REFUSED_TYPES.get(number_type(number))
+    # A number is valid exactly when it has a type; asking for both takes twice as long.
+    return _REFUSED_TYPES.get(number_type(PhoneNumber(country_code=1, national_number=int(digits))))
 
 
 def _plan_refusal(area_code: str, exchange: str) -> str | None:
