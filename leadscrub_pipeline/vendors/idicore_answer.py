@@ -174,7 +174,9 @@ def _address_score(each: Entry, person: Person) -> int:
         their_place = zip5(_text(entry, "zip", "zipCode", "zip_code") or None)
         if not ours.street or theirs.street != ours.street or (place and their_place and place != their_place):
             continue
-        best = max(best, 2 if theirs.unit == ours.unit else 1)
+        if theirs.unit == ours.unit:
+            return 2
+        best = 1
     return best
 
 
