@@ -152,7 +152,7 @@ def unusable_reason(person: Person) -> str | None:
     return None
 
 
-@lru_cache(maxsize=16_384)
+@lru_cache(maxsize=16_384, typed=True)
 def normal_name(text: str | None) -> str:
     """Letters and digits only, folded: ``O'Brien-Núñez`` is ``obriennunez``. A generation is kept in it."""
     return _fold(text).translate(_ASCII_SIGNS)
@@ -167,7 +167,7 @@ def normal_names(first_name: str | None, last_name: str | None) -> NormalName:
     return NormalName(first, last, of_last or of_first)
 
 
-@lru_cache(maxsize=16_384)
+@lru_cache(maxsize=16_384, typed=True)
 def _name_and_generation(text: str | None, *, is_last: bool) -> tuple[str, str]:
     words = _WORDS.findall(_fold(text))
     generation = ""
@@ -177,10 +177,12 @@ def _name_and_generation(text: str | None, *, is_last: bool) -> tuple[str, str]:
         if found and (is_last or words[-1] != "v"):
             generation = found
             words.pop()
+        if words[0] == "st" and len(words) > 1:
+            words[0] = "saint"
     return "".join(words), generation
 
 
-@lru_cache(maxsize=4_096)
+@lru_cache(maxsize=4_096, typed=True)
 def normal_address(text: str | None) -> NormalAddress:
     """House number and street in USPS words, and the unit.
 
@@ -207,7 +209,8 @@ def _address_words(folded: str) -> list[str]:
         words = _ADDRESS_WORDS.findall(folded)
     else:
         words = folded.translate(_ADDRESS_SIGNS).split()
-    if words and (glued := _GLUED_NUMBER.fullmatch(words[0])) and not _ORDINAL.fullmatch(words[0]):
+    number = words[0] if words else "0"
+    if not number.isdigit() and (glued := _GLUED_NUMBER.fullmatch(number)) and not _ORDINAL.fullmatch(number):
         words[:1] = glued.groups()
     return words
 
@@ -261,7 +264,7 @@ def _place(city: str | None, state: str | None, zip_code: str | None) -> str:
     return "" if _is_placeholder(town) or _is_placeholder(code) else f"{town}/{code}"
 
 
-@lru_cache(maxsize=4_096)
+@lru_cache(maxsize=4_096, typed=True)
 def _town(text: str | None) -> str:
     return "".join(_street_words(_WORDS.findall(_fold(text).replace("'", ""))))
 
