@@ -4,25 +4,37 @@ SQLite allows one writing transaction at a time. PostgreSQL is held to the same 
 advisory lock, so that one way of reasoning about claims is right for both.
 """
 
-import logging
 import os
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, func, select
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
+from leadscrub_pipeline.domain.verdicts import utc_now
 from leadscrub_pipeline.errors import UnavailableError, UsageError
 
-_log = logging.getLogger(__name__)
-
 LOCK_SECONDS: Final = 30
+DATABASE_ERRORS: Final = (SQLAlchemyError, sqlite3.Error)
+"""What a statement, and setting up a new connection, may raise."""
+
+CLOCK_SECONDS: Final = 5
+_POSTGRESQL_OPTIONS: Final = " ".join(
+    f"-c {option}"
+    for option in (
+        f"lock_timeout={LOCK_SECONDS}s",
+        "idle_in_transaction_session_timeout=60s",  # a client that vanished must not keep the writers' lock
+        "synchronous_commit=on",
+        "default_transaction_isolation=read\\ committed",  # after the lock, a statement sees what others committed
+    )
+)
 _ADVISORY_LOCK: Final = 7_305_122_026  # any constant; all ledgers' writers in one database share it
 _WRITES: Final = "leadscrub_writes"
 
@@ -32,7 +44,7 @@ def database_errors(doing: str) -> Iterator[None]:
     """Turn the database's errors into UnavailableError with type and code only; engines quote values in theirs."""
     try:
         yield
-    except SQLAlchemyError as error:
+    except DATABASE_ERRORS as error:
         code = error_code(error)
         raise UnavailableError(
             f"The ledger's database failed while {doing} ({code}). Nothing of this step was written; "
@@ -40,11 +52,11 @@ def database_errors(doing: str) -> Iterator[None]:
         ) from None
 
 
-def error_code(error: SQLAlchemyError) -> str:
+def error_code(error: SQLAlchemyError | sqlite3.Error) -> str:
     """Type and code of a database error, never its text."""
-    origin = error.orig if isinstance(error, DBAPIError) else None
+    origin = error.orig if isinstance(error, DBAPIError) else error
     code = getattr(origin, "sqlite_errorname", None) or getattr(origin, "pgcode", None)
-    name = type(origin or error).__name__
+    name = type(origin).__name__
     return f"{name} {code}" if code else name
 
 
@@ -76,6 +88,23 @@ class Database:
         """One transaction that no other writer of any process or host overlaps."""
         with self._one_writer, self._writing.connect() as connection, connection.begin():
             yield connection
+
+    def require_common_clock(self) -> None:
+        """Leases compare the clocks of hosts: refuse to take part with one that differs from the server's.
+
+        Raises:
+            UnavailableError: the difference is more than ``CLOCK_SECONDS``.
+        """
+        if self.path is not None:
+            return
+        with database_errors("comparing clocks"), self.reading() as connection:
+            theirs: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
+        difference = abs((utc_now() - theirs).total_seconds())
+        if difference > CLOCK_SECONDS:
+            raise UnavailableError(
+                f"This host's clock and the ledger server's differ by {difference:.0f} s; at most {CLOCK_SECONDS} are "
+                "safe, because a lease decides who may ask. Set the clocks, then run again."
+            )
 
     def close(self) -> None:
         self.engine.dispose()
@@ -119,9 +148,12 @@ def _engine(url: URL) -> Engine:
             hide_parameters=True,
             pool_pre_ping=True,
             executemany_mode="values_plus_batch",
-            connect_args={"connect_timeout": 10, "application_name": "leadscrub-ledger"},
+            connect_args={
+                "connect_timeout": 10,
+                "application_name": "leadscrub-ledger",
+                "options": _POSTGRESQL_OPTIONS,
+            },
         )
-        event.listen(engine, "connect", _set_up_postgresql)
         event.listen(engine, "begin", _begin_postgresql)
     return engine
 
@@ -146,16 +178,6 @@ def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
 def _begin_sqlite(connection: Connection) -> None:
     writes = connection.get_execution_options().get(_WRITES)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
-def _set_up_postgresql(connection: Any, _record: object) -> None:  # noqa: ANN401 - psycopg2 has no types
-    with connection.cursor() as cursor:
-        cursor.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'")
-        # A client that vanished must not keep the writers' lock.
-        cursor.execute("SET idle_in_transaction_session_timeout = '60s'")
-        cursor.execute("SET synchronous_commit = on")
-        cursor.execute("SET timezone = 'UTC'")
-    connection.commit()
 
 
 def _begin_postgresql(connection: Connection) -> None:

@@ -16,13 +16,12 @@ from types import TracebackType
 from typing import Final, Literal, Self
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import SQLAlchemyError
 
 from leadscrub_pipeline.domain.verdicts import utc_now
 from leadscrub_pipeline.errors import RefusedError, UnavailableError
 from leadscrub_pipeline.ledger import claims, misses, owners, partition_leases, stamping
 from leadscrub_pipeline.ledger import summary as summaries
-from leadscrub_pipeline.ledger.database import Database, database_errors, error_code
+from leadscrub_pipeline.ledger.database import DATABASE_ERRORS, Database, database_errors, error_code
 from leadscrub_pipeline.ledger.owners import Owner, SweepCounts
 from leadscrub_pipeline.ledger.sealing import Sealer
 from leadscrub_pipeline.ledger.stamping import Kind
@@ -103,6 +102,7 @@ class Ledger:
         """
         database = Database(where, create=True)
         try:
+            database.require_common_clock()
             found = stamping.read_stamp(database)
             if found is not None:
                 stamping.check(found, kind=kind, sealer=None)
@@ -246,8 +246,7 @@ class Ledger:
             with self._guard:
                 self._leases[partition_key, holder] -= 1
                 if self._leases[partition_key, holder] == 0:
-                    with self._writing("ending a partition's lease") as connection:
-                        partition_leases.let_go(connection, partition_key, owner=self._owner)
+                    self._let_go(partition_key)
 
     def summary(self, *, since: datetime | None = None, until: datetime | None = None) -> Summary:
         """Spend by script, day and outcome of lookups claimed from ``since`` to before ``until``."""
@@ -273,10 +272,10 @@ class Ledger:
         if self._heart is not None:
             self._heart.join()
         try:
-            if self._owner.is_registered:
+            if self._owner.was_registered:
                 with self._database.writing() as connection:
                     self._owner.leave(connection, self._now())
-        except SQLAlchemyError as error:
+        except DATABASE_ERRORS as error:
             _log.warning("ledger: could not sign off (%s); a sweep will do it", error_code(error))
         finally:
             self._database.close()
@@ -296,13 +295,24 @@ class Ledger:
     def _writing(self, doing: str) -> Iterator[Connection]:
         if self._read_only:
             raise RefusedError("The ledger was opened for reading only.")
-        with database_errors(doing), self._database.writing() as connection:
-            yield connection
+        try:
+            with database_errors(doing), self._database.writing() as connection:
+                yield connection
+        except BaseException:
+            self._owner.forget_renewal()
+            raise
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
         with database_errors("reading"), self._database.reading() as connection:
             yield connection
+
+    def _let_go(self, partition_key: str) -> None:
+        try:
+            with self._database.writing() as connection:
+                partition_leases.let_go(connection, partition_key, owner=self._owner)
+        except DATABASE_ERRORS as error:  # what ended the work matters more; the lease ends with its owner
+            _log.warning("ledger: could not end the lease of a partition (%s)", error_code(error))
 
     def _require_sealer(self) -> Sealer:
         if self._sealer is None:
@@ -323,7 +333,7 @@ class Ledger:
             try:
                 with self._database.writing() as connection:
                     self._owner.renew(connection, self._now())
-            except SQLAlchemyError as error:
+            except DATABASE_ERRORS as error:
                 _log.warning("ledger: heartbeat failed (%s); trying again", error_code(error))
 
 

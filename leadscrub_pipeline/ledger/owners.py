@@ -33,38 +33,42 @@ class Owner:
 
     def __init__(self, *, lease: int) -> None:
         self.owner = uuid4().hex
+        self.was_registered = False
         self._lease = lease
         self._renewed_at: int | None = None
 
-    @property
-    def is_registered(self) -> bool:
-        return self._renewed_at is not None
-
     def renew(self, connection: Connection, now: int) -> None:
         """Extend the lease, or take a new one when there is none or a sweep took it."""
-        values = {"lease_until": now + self._lease}
-        renewed = connection.execute(update(owners).where(owners.c.owner == self.owner).values(values))
+        lease_until = now + self._lease
+        renewed = connection.execute(update(owners).where(owners.c.owner == self.owner).values(lease_until=lease_until))
         if renewed.rowcount == 0:
             connection.execute(
-                insert(owners).values(
-                    owner=self.owner, host=this_host(), pid=os.getpid(), lease_until=now + self._lease
-                )
+                insert(owners).values(owner=self.owner, host=this_host(), pid=os.getpid(), lease_until=lease_until)
             )
         self._renewed_at = now
+        self.was_registered = True
 
     def renew_when_due(self, connection: Connection, now: int) -> None:
         if self._renewed_at is None or not 0 <= now - self._renewed_at < self._lease // 4:
             self.renew(connection, now)
 
+    def forget_renewal(self) -> None:
+        """The transaction of a renewal was rolled back, perhaps; the next one renews again."""
+        self._renewed_at = None
+
     def leave(self, connection: Connection, now: int) -> SweepCounts:
         """Release what was not sent, own up to what was, and go."""
-        counts = bury(connection, [self.owner], now)
-        self._renewed_at = None
-        return counts
+        return bury(connection, [self.owner], now)
 
 
 def dead_owners(connection: Connection, now: int) -> frozenset[str]:
-    return frozenset(row.owner for row in connection.execute(select(owners)) if not _is_alive(row, now))
+    """Owners whose lease ran out or whose process is gone, and names with requests in flight that are no owner's."""
+    known = connection.execute(select(owners)).all()
+    alive = {row.owner for row in known if _is_alive(row, now)}
+    in_flight = connection.execute(
+        select(lookups.c.owner).where(lookups.c.state.in_((tables.CLAIMED, tables.SENT))).distinct()
+    ).scalars()
+    return frozenset({row.owner for row in known}.union(in_flight) - alive)
 
 
 def bury(connection: Connection, dead: Collection[str], now: int) -> SweepCounts:

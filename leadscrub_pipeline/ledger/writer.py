@@ -17,11 +17,10 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from sqlalchemy import Connection, bindparam, select, update
-from sqlalchemy.exc import SQLAlchemyError
 
 from leadscrub_pipeline.errors import FailedError, LeadscrubError, UnavailableError
 from leadscrub_pipeline.ledger import budgets, tables
-from leadscrub_pipeline.ledger.database import Database, error_code
+from leadscrub_pipeline.ledger.database import DATABASE_ERRORS, Database, error_code
 from leadscrub_pipeline.ledger.owners import Owner
 from leadscrub_pipeline.ledger.sealing import Sealer
 from leadscrub_pipeline.ledger.tables import lookups
@@ -168,7 +167,7 @@ class GroupWriter:
         now = self._now()
         try:
             self._commit(writes, now)
-        except SQLAlchemyError as error:
+        except DATABASE_ERRORS as error:
             _fail(writes, f"The ledger could not be written ({error_code(error)}); see its disk or server.")
         except Exception as error:  # noqa: BLE001 - the thread's edge: whoever waits is told, whatever it was
             _log.critical("ledger writer: group of %d failed with %s", len(writes), type(error).__name__)
@@ -191,7 +190,8 @@ class GroupWriter:
                     _mark(connection, marks, owner=self._owner.owner, now=now, again=attempt > 0)
                     settlements = [write for write in writes if write.settlement is not None]
                     _settle(connection, settlements, now=now, again=attempt > 0)
-            except SQLAlchemyError as error:
+            except DATABASE_ERRORS as error:
+                self._owner.forget_renewal()
                 for write in writes:
                     write.error = None
                 if pause is None:
