@@ -8,18 +8,17 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import NamedTuple
 
 import orjson
 
 from leadscrub_pipeline.errors import FailedError
 
 
-@dataclass(frozen=True, slots=True)
-class BillEntry:
+class BillEntry(NamedTuple):
     reference_id: str
     person_key: str
     outcome: str
@@ -98,7 +97,17 @@ def read_bill(path: Path) -> Iterator[BillEntry]:
 
 
 def entry_line(entry: BillEntry) -> bytes:
-    return orjson.dumps({**asdict(entry), "cost": str(entry.cost)}, option=orjson.OPT_APPEND_NEWLINE)
+    # Written out: dataclasses.asdict takes longer than all the rest of a search.
+    fields = {
+        "reference_id": entry.reference_id,
+        "person_key": entry.person_key,
+        "outcome": entry.outcome,
+        "cost": str(entry.cost),
+        "purpose": entry.purpose,
+        "request_number": entry.request_number,
+        "at": entry.at,
+    }
+    return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def entry_from(fields: dict[str, str | int]) -> BillEntry:

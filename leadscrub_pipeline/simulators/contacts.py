@@ -5,9 +5,10 @@ the ways in which answers vary, does not belong here.
 """
 
 import hashlib
-from dataclasses import dataclass
+import struct
+from collections.abc import Sequence
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from leadscrub_pipeline.domain.people import Person, person_key
 from leadscrub_pipeline.simulators.phones import PhoneSpace, phone_at, space_size
@@ -31,16 +32,14 @@ class Match(StrEnum):
     """Refused with 400 TooManyMatches, and not billed."""
 
 
-@dataclass(frozen=True, slots=True)
-class SimulatedPhone:
+class SimulatedPhone(NamedTuple):
     digits: str
     kind: str
     disconnected: bool
     rank: int
 
 
-@dataclass(frozen=True, slots=True)
-class SimulatedContact:
+class SimulatedContact(NamedTuple):
     key: str
     match: Match
     phones: tuple[SimulatedPhone, ...]
@@ -64,22 +63,6 @@ class SimulatedContact:
         return tuple(phone.digits for phone in ordered[:MOST_PHONES])
 
 
-class Draws:
-    """Small numbers out of one hash, the same for the same text."""
-
-    __slots__ = ("_rest",)
-
-    def __init__(self, text: str, seed: int) -> None:
-        self._rest = int.from_bytes(hashlib.blake2b(f"{seed}/{text}".encode()).digest())
-
-    def below(self, bound: int) -> int:
-        self._rest, drawn = divmod(self._rest, bound)
-        return drawn
-
-    def percent(self, share: int) -> bool:
-        return self.below(100) < share
-
-
 _MATCHES: Final = (
     (Match.NONE, 80),
     (Match.SEVERAL, 25),
@@ -98,19 +81,29 @@ def contact_of(person: Person, *, seed: int, space: PhoneSpace = PhoneSpace.FICT
 
 
 def contact_of_key(key: str, *, seed: int, space: PhoneSpace = PhoneSpace.FICTIONAL) -> SimulatedContact:
-    draws = Draws(key, seed)
-    match = _match(draws.below(1000))
+    draw, variety, *of_phones = _WORDS.unpack(hashlib.blake2b(f"{seed}/{key}".encode()).digest())
+    draw, of_match = divmod(draw, 1000)
+    draw, of_dead = divmod(draw, 1000)
+    draw, of_unusable = divmod(draw, 100)
+    draw, unusable = divmod(draw, len(_UNUSABLE))
+    draw, of_count = divmod(draw, len(_PHONE_COUNTS))
+    emails, domain = divmod(draw, len(_DOMAINS))
     return SimulatedContact(
         key=key,
-        match=match,
-        phones=_phones(draws, space),
-        unusable_phone=_UNUSABLE[draws.below(len(_UNUSABLE))] if draws.percent(4) else None,
+        match=_match(of_match),
+        phones=_phones(of_phones[: _PHONE_COUNTS[of_count]], space),
+        unusable_phone=_UNUSABLE[unusable] if of_unusable < 4 else None,
         emails=tuple(
-            f"lead.{key[:6]}.{place}@{_DOMAINS[draws.below(len(_DOMAINS))]}" for place in range(min(draws.below(6), 4))
+            f"lead.{key[:6]}.{place}@{_DOMAINS[(domain + place) % len(_DOMAINS)]}"
+            for place in range(min(emails % 6, 4))
         ),
-        is_dead=draws.below(1000) < 15,
-        variety=draws.below(1 << 64),
+        is_dead=of_dead < 15,
+        variety=variety,
     )
+
+
+_WORDS: Final = struct.Struct("<8Q")
+"""What of a hash decides the person, how the answer varies, and each of up to six phones."""
 
 
 def _match(draw: int) -> Match:
@@ -121,14 +114,15 @@ def _match(draw: int) -> Match:
     return Match.ONE
 
 
-def _phones(draws: Draws, space: PhoneSpace) -> tuple[SimulatedPhone, ...]:
-    count = _PHONE_COUNTS[draws.below(len(_PHONE_COUNTS))]
+def _phones(draws: Sequence[int], space: PhoneSpace) -> tuple[SimulatedPhone, ...]:
     size = space_size(space)
+    count = len(draws)
     phones: dict[str, SimulatedPhone] = {}
-    first_rank = draws.below(count) if count else 0
-    for place in range(count):
-        digits = phone_at(draws.below(size), space)
-        kind = _KINDS[draws.below(len(_KINDS))]
-        rank = (first_rank + place) % count + 1
-        phones.setdefault(digits, SimulatedPhone(digits, kind, draws.percent(10), rank))
+    for place, draw in enumerate(draws):
+        rest, index = divmod(draw, size)
+        rest, kind = divmod(rest, len(_KINDS))
+        digits = phone_at(index, space)
+        # Ranks go round: the best phone is not always the first.
+        rank = (draws[0] + place) % count + 1
+        phones.setdefault(digits, SimulatedPhone(digits, _KINDS[kind], rest % 100 < 10, rank))
     return tuple(phones.values())
