@@ -245,15 +245,14 @@ def settings_file() -> Path | None:
     return Path(name) if name else None
 
 
-def load_settings(**overrides: object) -> Settings:
-    """Read the settings file and the environment now.
+def load_settings(*, env_file: str | Path | None = None) -> Settings:
+    """Read the settings file and the environment now; ``env_file`` stands in for the usual file.
 
     Raises:
         UsageError: a value cannot be understood; the message names the settings, not the values.
     """
-    env_file = settings_file()
     try:
-        return Settings(_env_file=env_file, **overrides)  # type: ignore[arg-type]
+        return Settings(_env_file=env_file or settings_file())
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors(include_input=False)]
         raise UsageError("A setting cannot be understood. " + "; ".join(lines)) from None

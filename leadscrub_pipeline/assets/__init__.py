@@ -1,0 +1,17 @@
+"""The five assets of the scrub, and the registry file they look into. Each reads as: get, transform, put, report."""
+
+from leadscrub_pipeline.assets.dnc_flags import dnc_flags
+from leadscrub_pipeline.assets.dnc_registry import dnc_registry
+from leadscrub_pipeline.assets.enriched_contacts import enriched_contacts
+from leadscrub_pipeline.assets.litigator_flags import litigator_flags
+from leadscrub_pipeline.assets.master_processed_db import master_processed_db
+from leadscrub_pipeline.assets.raw_leads import raw_leads
+
+__all__ = [
+    "dnc_flags",
+    "dnc_registry",
+    "enriched_contacts",
+    "litigator_flags",
+    "master_processed_db",
+    "raw_leads",
+]

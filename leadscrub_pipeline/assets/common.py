@@ -1,0 +1,62 @@
+"""What the assets share: owners, groups, column schemas, and how an error of ours becomes Dagster's failure."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+import dagster as dg
+
+from leadscrub_pipeline.errors import LeadscrubError, UnavailableError
+from leadscrub_pipeline.warehouse.schema import Table
+
+OWNERS: Final = ["team:data-engineering"]
+GROUP: Final = "lead_scrub"
+
+TRY_AGAIN: Final = dg.RetryPolicy(max_retries=2, delay=10, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
+"""For steps that cost nothing to repeat. enriched_contacts has none: the ledger decides what is asked again."""
+
+EXIT_CODE: Final = "leadscrub/exit_code"
+
+_TYPES: Final = {"text": "VARCHAR", "bool": "BOOLEAN", "int": "BIGINT", "timestamp": "TIMESTAMP", "json": "VARIANT"}
+
+
+def table_metadata(table: Table) -> dict[str, Any]:
+    """Name and column schema of the table an asset fills, as Dagster's UI shows them."""
+    columns = [
+        dg.TableColumn(
+            name=column.name,
+            type=_TYPES[column.type],
+            description=column.description,
+            tags={"personal_data": ""} if column.personal else None,
+        )
+        for column in table.columns
+    ]
+    return {"dagster/table_name": table.full_name, "dagster/column_schema": dg.TableSchema(columns=columns)}
+
+
+def counts_metadata(counts: Mapping[str, int | float]) -> dict[str, Any]:
+    """Numbers under stable keys, zeros included, so that Dagster plots them over time."""
+    return {
+        key: dg.MetadataValue.int(value) if isinstance(value, int) else dg.MetadataValue.float(round(float(value), 3))
+        for key, value in counts.items()
+    }
+
+
+def reasons_metadata(reasons: Mapping[str, int]) -> dg.JsonMetadataValue:
+    return dg.MetadataValue.json(dict(sorted(reasons.items())))
+
+
+@contextmanager
+def named_failures() -> Iterator[None]:
+    """An error of ours as a failure with its sentence only; repeated only where another try can help.
+
+    The cause is dropped on purpose: Dagster stores its text, and engines quote values in theirs.
+    """
+    try:
+        yield
+    except LeadscrubError as error:
+        raise dg.Failure(
+            description=str(error),
+            metadata={EXIT_CODE: error.exit_code, "error": type(error).__name__},
+            allow_retries=isinstance(error, UnavailableError),
+        ) from None

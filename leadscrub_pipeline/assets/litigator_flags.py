@@ -1,0 +1,94 @@
+"""litigator_flags: CCC's verdict about each phone of the partition."""
+
+from typing import Any
+
+import dagster as dg
+
+from leadscrub_pipeline.assets.common import (
+    GROUP,
+    OWNERS,
+    TRY_AGAIN,
+    counts_metadata,
+    named_failures,
+    reasons_metadata,
+    table_metadata,
+)
+from leadscrub_pipeline.assets.enriched_contacts import enriched_contacts
+from leadscrub_pipeline.deployment import purpose_of
+from leadscrub_pipeline.domain.verdicts import CCC
+from leadscrub_pipeline.partitions import LEAD_SCRIPTS
+from leadscrub_pipeline.resources import LedgerResource, ScriptsResource, SettingsResource, WarehouseResource
+from leadscrub_pipeline.steps.flag_report import FlagReport
+from leadscrub_pipeline.steps.litigators import check_litigators
+from leadscrub_pipeline.warehouse.phone_verdicts import Check
+from leadscrub_pipeline.warehouse.schema import ENRICHED_CONTACTS, LITIGATOR_FLAGS
+from leadscrub_pipeline.warehouse.slices import read_slice
+
+
+@dg.asset(
+    partitions_def=LEAD_SCRIPTS,
+    deps=[enriched_contacts],
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"python", "duckdb"},
+    pool="ccc",
+    retry_policy=TRY_AGAIN,
+    metadata=table_metadata(LITIGATOR_FLAGS),
+)
+def litigator_flags(
+    context: dg.AssetExecutionContext,
+    settings: SettingsResource,
+    scripts: ScriptsResource,
+    warehouse: WarehouseResource,
+    ledger: LedgerResource,
+) -> dg.MaterializeResult[None]:
+    """Whether each phone belongs to a known litigator: listed, clear, or unknown with a reason. Never guessed.
+
+    Each answer is stored with its evidence. Unexpired verdicts are reused, not asked again.
+    """
+    with named_failures():
+        script = scripts.find(context.partition_key)
+        current = settings.load()
+        check = Check(
+            context.run.run_id, "litigator_flags", script.key, script.script_hash, purpose_of(current, script).name, CCC
+        )
+        engine = warehouse.get()
+        with engine.session() as session:
+            contacts = read_slice(session, ENRICHED_CONTACTS, script.key)
+        with ledger.open() as book, book.partition_lease(script.key, holder=context.run.run_id):
+            result = check_litigators(engine, contacts, check, current, report=context.log.info)
+    if result.controls_partly_clear:
+        context.log.warning(f"Some control numbers came back clear in {result.controls_partly_clear} batches.")
+    if not current.ccc_control_numbers:
+        context.log.warning(
+            "CCC_CONTROL_NUMBERS is not set: an expired plan that answers false to all would not be seen."
+        )
+    log_verdicts(context, result)
+    return dg.MaterializeResult(
+        metadata=flag_metadata(result)
+        | {
+            "workers": result.workers,
+            "controls_partly_clear": result.controls_partly_clear,
+            **counts_metadata({f"ccc_{name}": value for name, value in result.vendor.items()}),
+        }
+    )
+
+
+def log_verdicts(context: dg.AssetExecutionContext, result: FlagReport) -> None:
+    verdicts = result.verdicts
+    context.log.info(
+        f"{result.phones:,} phones: {verdicts['listed']:,} listed, {verdicts['clear']:,} clear, "
+        f"{verdicts['unknown']:,} unknown; {result.asked:,} asked, {result.reused:,} verdicts reused."
+    )
+
+
+def flag_metadata(result: FlagReport) -> dict[str, Any]:
+    """The numbers that both assets of flags report."""
+    return {
+        **counts_metadata({"phones": result.phones, "asked": result.asked, "reused": result.reused}),
+        **counts_metadata(result.verdicts),
+        "requests": result.requests,
+        "unknown_by_reason": reasons_metadata(result.reasons),
+        "seconds": dg.MetadataValue.float(round(result.seconds, 3)),
+        "dagster/partition_row_count": result.phones,
+    }

@@ -1,0 +1,34 @@
+"""The whole system on one page: assets, jobs and resources. Wiring only; nothing is opened or read here."""
+
+import dagster as dg
+
+from leadscrub_pipeline.assets import (
+    dnc_flags,
+    dnc_registry,
+    enriched_contacts,
+    litigator_flags,
+    master_processed_db,
+    raw_leads,
+)
+from leadscrub_pipeline.jobs import preview_job, scrub_job
+from leadscrub_pipeline.resources import (
+    LedgerResource,
+    RegistryResource,
+    ScriptsResource,
+    SettingsResource,
+    WarehouseResource,
+)
+
+defs = dg.Definitions(
+    assets=[raw_leads, enriched_contacts, litigator_flags, dnc_flags, master_processed_db, dnc_registry],
+    jobs=[scrub_job, preview_job],
+    resources={
+        "settings": SettingsResource(),
+        "scripts": ScriptsResource(),
+        "warehouse": WarehouseResource(),
+        "ledger": LedgerResource(),
+        "registry": RegistryResource(),
+    },
+    # One process a run: the steps of a script are a chain, and a process a step costs seconds each.
+    executor=dg.in_process_executor,
+)

@@ -1,0 +1,117 @@
+"""One deployment's parts, made from its settings: the one place that knows how settings become objects.
+
+Dagster's resources and the command line both come here; nothing in it knows either.
+"""
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Final, Literal
+
+from leadscrub_pipeline.dnc import DncRegistry
+from leadscrub_pipeline.domain.people import KEY_VERSION
+from leadscrub_pipeline.domain.purposes import Purpose, resolve_purpose
+from leadscrub_pipeline.domain.scripts import LeadScript
+from leadscrub_pipeline.domain.verdicts import utc_now
+from leadscrub_pipeline.errors import RefusedError
+from leadscrub_pipeline.ledger import Ledger, LookupTerms
+from leadscrub_pipeline.settings import Settings
+from leadscrub_pipeline.vendors.transport import is_loopback_url
+from leadscrub_pipeline.warehouse.duckdb import DuckdbWarehouse
+from leadscrub_pipeline.warehouse.protocol import Warehouse
+
+Kind = Literal["demo", "live"]
+
+PROVIDER: Final = "idicore"
+
+
+def deployment_kind(settings: Settings) -> Kind:
+    """Demo or live: what LEADSCRUB_KIND says, or what the vendors' addresses are.
+
+    Raises:
+        RefusedError: simulated and real vendors are mixed, or a demo would pay a real one.
+    """
+    addresses = {
+        "IDICORE_AUTH_URL": settings.idicore_auth_url,
+        "IDICORE_SEARCH_URL": settings.idicore_search_url,
+        "CCC_API_URL": settings.ccc_api_url,
+    }
+    loopback = {name for name, url in addresses.items() if is_loopback_url(url)}
+    if loopback and loopback != set(addresses):
+        raise RefusedError(
+            f"{', '.join(sorted(loopback))} point to this machine and the other vendor addresses do not. "
+            "Simulated and real vendors are never mixed: set all three, or none."
+        )
+    if settings.leadscrub_kind == "demo" and not loopback:
+        raise RefusedError(
+            "LEADSCRUB_KIND is demo, but the vendor addresses are real ones. Set them to the simulators."
+        )
+    return settings.leadscrub_kind or ("demo" if loopback else "live")
+
+
+def open_warehouse(settings: Settings) -> Warehouse:
+    return DuckdbWarehouse(
+        settings.warehouse_path,
+        kind=deployment_kind(settings),
+        sources_folder=settings.leadscrub_sources,
+        allowed_databases=settings.leadscrub_allowed_databases,
+        default_database=settings.snowflake_database,
+        default_schema=settings.snowflake_schema,
+        memory_limit=settings.leadscrub_duckdb_memory,
+        lock_wait=settings.leadscrub_lock_wait,
+    )
+
+
+def open_ledger(settings: Settings) -> Ledger:
+    url = settings.leadscrub_ledger_url
+    where: str | Path = url.get_secret_value() if url is not None else settings.ledger_path
+    return Ledger.open(
+        where,
+        kind=deployment_kind(settings),
+        answer_keys=[key.get_secret_value() for key in settings.leadscrub_answer_key],
+    )
+
+
+def open_registry(settings: Settings) -> DncRegistry:
+    return DncRegistry.open(
+        settings.dnc_database_path,
+        list_date=settings.dnc_list_date,
+        max_age_days=settings.dnc_max_age_days,
+        now=utc_now,
+    )
+
+
+def purpose_of(settings: Settings, script: LeadScript) -> Purpose:
+    return resolve_purpose(
+        script.purpose,
+        purposes=settings.leadscrub_purposes,
+        glba=settings.idicore_glba,
+        dppa=settings.idicore_dppa,
+    )
+
+
+def lookup_terms(
+    settings: Settings, *, endpoint: str, purpose: Purpose, run_id: str, partition_key: str
+) -> LookupTerms:
+    """Under which terms a run looks people up.
+
+    Raises:
+        RefusedError: a daily budget is set and no price.
+    """
+    if settings.idicore_daily_budget is not None and settings.idicore_price_per_lookup is None:
+        raise RefusedError("IDICORE_DAILY_BUDGET is set and IDICORE_PRICE_PER_LOOKUP is not: no budget can be kept.")
+    return LookupTerms(
+        provider=PROVIDER,
+        endpoint=endpoint,
+        purpose=purpose,
+        reuse_across_purposes=settings.leadscrub_reuse_across_purposes,
+        price=settings.idicore_price_per_lookup or Decimal(0),
+        cache_days=settings.idicore_cache_days,
+        miss_days=settings.idicore_miss_days,
+        unknown_policy=settings.idicore_unknown_policy,
+        max_unknown_repeats=settings.idicore_max_unknown_repeats,
+        max_lookups_per_run=settings.idicore_max_lookups_per_run,
+        daily_budget=settings.idicore_daily_budget,
+        run_id=run_id,
+        partition_key=partition_key,
+        key_version=KEY_VERSION,
+    )

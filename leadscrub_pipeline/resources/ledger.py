@@ -1,0 +1,17 @@
+"""The ledger of paid lookups as Dagster's resource."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from leadscrub_pipeline.deployment import open_ledger
+from leadscrub_pipeline.ledger import Ledger
+from leadscrub_pipeline.resources.settings import SettingsResource
+
+
+class LedgerResource(SettingsResource):
+    """Opens the ledger that alone decides on money: SQLite in LEADSCRUB_HOME, or LEADSCRUB_LEDGER_URL."""
+
+    @contextmanager
+    def open(self) -> Iterator[Ledger]:
+        with open_ledger(self.load()) as ledger:
+            yield ledger

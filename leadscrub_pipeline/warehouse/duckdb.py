@@ -1,0 +1,416 @@
+"""The embedded engine: one DuckDB file, attached as PROCESSED_DATA_DB.
+
+One process may hold the file, readers included, so a session waits its turn, is short, and
+is never open while a vendor is called. Every connection is locked down before it is used:
+no file but the source tables, no network, no change of settings. By default DuckDB reads
+any file on the host.
+"""
+
+import random
+import re
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import duckdb
+import pyarrow as pa
+
+from leadscrub_pipeline.domain.dialects import to_duckdb
+from leadscrub_pipeline.domain.guard import guard
+from leadscrub_pipeline.domain.scripts import LeadScript
+from leadscrub_pipeline.errors import FailedError, RefusedError, UnavailableError, UsageError
+from leadscrub_pipeline.warehouse import callable_phones
+from leadscrub_pipeline.warehouse.protocol import OutputColumn, OutputType
+from leadscrub_pipeline.warehouse.schema import DATABASE, STAMP, TABLES, ColumnType, Table
+from leadscrub_pipeline.warehouse.sources import SourceTable, find_sources
+from leadscrub_pipeline.warehouse.times import stored
+
+_TYPES: Final[dict[ColumnType, str]] = {
+    "text": "VARCHAR",
+    "bool": "BOOLEAN",
+    "int": "BIGINT",
+    "timestamp": "TIMESTAMP",
+    "json": "JSON",
+}
+_ARROW_TYPES: Final = {
+    pa.string(): "VARCHAR",
+    pa.bool_(): "BOOLEAN",
+    pa.int64(): "BIGINT",
+    pa.timestamp("us"): "TIMESTAMP",
+}
+_INTEGERS: Final = frozenset(
+    {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER"}
+)
+_FLOATS: Final = frozenset({"FLOAT", "DOUBLE"})
+_MISSING_NAME: Final = re.compile(
+    r'(?:column|Table with name|function with name) "?([\w .$]+?)"? (?:not found|does not exist)'
+)
+
+_held_files: dict[Path, threading.Lock] = {}
+_held_files_guard = threading.Lock()
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+class DuckdbDialect:
+    """DuckDB's spelling of what the engines do not share."""
+
+    def sha256(self, text: str) -> str:
+        return f"sha256({text})"
+
+    def to_json(self, text: str) -> str:
+        return f"CAST({text} AS JSON)"
+
+    def json_text(self, column: str, *path: str) -> str:
+        return f"json_extract_string({column}, '$.{'.'.join(path)}')"
+
+    def json_object(self, columns: Sequence[OutputColumn]) -> str:
+        arguments = ", ".join(f"{_literal(column.name.lower())}, {_json_value(column)}" for column in columns)
+        return f"CAST(json_object({arguments}) AS VARCHAR)"
+
+    def row_number(self) -> str:
+        return "ROW_NUMBER() OVER ()"
+
+    def now(self) -> str:
+        # Without the zone of the reader's session, and without an extension.
+        return "make_timestamp(epoch_us(now()))"
+
+
+def _json_value(column: OutputColumn) -> str:
+    # JSON has no NaN and no infinity, and DuckDB writes them all the same.
+    name = f"script.{_quoted(column.name)}"
+    return f"CASE WHEN isfinite({name}) THEN {name} END" if column.type == "float" else name
+
+
+class DuckdbSession:
+    """One locked-down connection to the warehouse's file."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, warehouse: "DuckdbWarehouse") -> None:
+        self._connection = connection
+        self._warehouse = warehouse
+
+    def execute(self, sql: str, params: Sequence[object] = ()) -> int:
+        with _foreign_errors():
+            result = self._connection.execute(sql, [stored(value) for value in params]).fetchone()
+        return int(result[0]) if result and isinstance(result[0], int) else 0
+
+    def rows(self, sql: str, params: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        with _foreign_errors():
+            return self._connection.execute(sql, [stored(value) for value in params]).fetchall()
+
+    def table(self, sql: str, params: Sequence[object] = ()) -> pa.Table:
+        with _foreign_errors():
+            return self._connection.sql(sql, params=[stored(value) for value in params]).to_arrow_table()
+
+    def load(self, table: str, data: pa.Table) -> int:
+        names = ", ".join(data.column_names)
+        with _foreign_errors():
+            self._connection.register("incoming", data)
+            try:
+                return self.execute(f"INSERT INTO {table} ({names}) SELECT {names} FROM incoming")
+            finally:
+                self._connection.unregister("incoming")
+
+    def create_stage(self, name: str, schema: pa.Schema, *, temporary: bool = True) -> str:
+        full_name = f"temp.main.{name}" if temporary else f"{DATABASE}.LEADSCRUB.{name}"
+        columns = ", ".join(f"{field.name} {_ARROW_TYPES[field.type]}" for field in schema)
+        self.execute(f"CREATE OR REPLACE {'TEMP ' if temporary else ''}TABLE {full_name} ({columns})")
+        return full_name
+
+    def create_stage_as(self, name: str, select: str, params: Sequence[object] = ()) -> str:
+        full_name = f"temp.main.{name}"
+        self.execute(f"CREATE OR REPLACE TEMP TABLE {full_name} AS {select}", params)
+        return full_name
+
+    def drop_stage(self, full_name: str) -> None:
+        self.execute(f"DROP TABLE IF EXISTS {full_name}")
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        self.execute("BEGIN TRANSACTION")
+        try:
+            yield
+        except BaseException:
+            with suppress(duckdb.Error, UnavailableError, FailedError):
+                self._connection.execute("ROLLBACK")
+            raise
+        self.execute("COMMIT")
+
+    def select_leads(self, script: LeadScript) -> tuple[str, tuple[OutputColumn, ...]]:
+        warehouse = self._warehouse
+        guarded = guard(
+            script,
+            allowed_databases=warehouse.allowed_databases,
+            default_database=warehouse.default_database,
+            default_schema=warehouse.default_schema,
+        )
+        present = {source.full_name for source in warehouse.sources}
+        present |= {(DATABASE, table.schema, table.name) for table in TABLES}
+        for name in guarded.tables:
+            if name not in present:
+                raise UsageError(
+                    f"Script {script.key} reads {'.'.join(name)}, which does not exist. "
+                    f"Put {'/'.join(name)}.csv or .parquet under LEADSCRUB_SOURCES."
+                )
+        statement = to_duckdb(guarded)
+        try:
+            described = self._connection.execute(f"DESCRIBE {statement}").fetchall()
+        except duckdb.Error as error:
+            raise _script_error(script, error) from None
+        return statement, tuple(OutputColumn(name, _output_type(kind)) for name, kind, *_ in described)
+
+
+def _output_type(kind: str) -> OutputType:
+    if kind == "VARCHAR":
+        return "text"
+    if kind in _INTEGERS:
+        return "int"
+    return "float" if kind in _FLOATS else "other"
+
+
+def _script_error(script: LeadScript, error: duckdb.Error) -> FailedError:
+    """An error that names what is missing, and never the text of the engine: that quotes values."""
+    missing = (
+        _MISSING_NAME.search(str(error))
+        if isinstance(error, duckdb.BinderException | duckdb.CatalogException)
+        else None
+    )
+    detail = f": {missing.group(1)!r} does not exist" if missing else ""
+    return FailedError(
+        f"Script {script.key} cannot be run by the embedded warehouse ({type(error).__name__}{detail}). "
+        "Its columns and their types must fit the source tables."
+    )
+
+
+@contextmanager
+def _foreign_errors() -> Iterator[None]:
+    """DuckDB quotes values in its errors, so only the type of one leaves this module."""
+    try:
+        yield
+    except duckdb.IOException as error:
+        raise UnavailableError(
+            f"The warehouse file cannot be read or written ({type(error).__name__}): "
+            "check disk space and rights under LEADSCRUB_HOME."
+        ) from None
+    except duckdb.OutOfMemoryException:
+        raise UnavailableError("The warehouse ran out of memory. Raise LEADSCRUB_DUCKDB_MEMORY.") from None
+    except duckdb.Error as error:
+        raise FailedError(f"The warehouse refused a statement ({type(error).__name__}).") from None
+
+
+class DuckdbWarehouse:
+    """PROCESSED_DATA_DB in one file, and the user's source tables beside it."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        kind: Literal["demo", "live"],
+        sources_folder: Path | None,
+        allowed_databases: Sequence[str] = (),
+        default_database: str | None = None,
+        default_schema: str | None = None,
+        memory_limit: str = "256MB",
+        lock_wait: float = 300.0,
+    ) -> None:
+        self.path = path.absolute()
+        self.kind = kind
+        self.dialect = DuckdbDialect()
+        self.sources: tuple[SourceTable, ...] = ()
+        self._sources_folder = sources_folder
+        self._allowed_databases = tuple(name.upper() for name in allowed_databases)
+        self._default_database = default_database.upper() if default_database else None
+        self.default_schema = (default_schema or "PUBLIC").upper()
+        self._memory_limit = memory_limit
+        self._lock_wait = lock_wait
+        self._prepared = False
+
+    @property
+    def allowed_databases(self) -> tuple[str, ...]:
+        return self._allowed_databases or tuple(sorted({source.database for source in self.sources}))
+
+    @property
+    def default_database(self) -> str | None:
+        """What a name without a database means: the setting's, or the only database there is."""
+        databases = self.allowed_databases
+        return self._default_database or (databases[0] if len(databases) == 1 else None)
+
+    @contextmanager
+    def session(self, *, scripts: bool = False) -> Iterator[DuckdbSession]:
+        with self._file_turn():
+            connection = self._connect(with_sources=scripts)
+            try:
+                session = DuckdbSession(connection, self)
+                if not self._prepared:
+                    _prepare(session, kind=self.kind)
+                    self._prepared = True
+                yield session
+            finally:
+                connection.close()
+
+    def pages(self, select: str, params: Sequence[object], *, key: str, first: object, rows: int) -> Iterator[pa.Table]:
+        last = first
+        while True:
+            with self.session() as session:
+                page = session.table(
+                    f"SELECT * FROM ({select}) AS page WHERE {key} > ? ORDER BY {key} LIMIT {rows}", [*params, last]
+                )
+            if page.num_rows:
+                yield page
+            if page.num_rows < rows:
+                return
+            last = page.column(key)[-1].as_py()
+
+    @contextmanager
+    def _file_turn(self) -> Iterator[None]:
+        """Within this process one session at a time; DuckDB has no queue of its own."""
+        with _held_files_guard:
+            turn = _held_files.setdefault(self.path, threading.Lock())
+        if not turn.acquire(timeout=self._lock_wait):
+            raise self._busy()
+        try:
+            yield
+        finally:
+            turn.release()
+
+    def _busy(self) -> UnavailableError:
+        return UnavailableError(
+            f"The warehouse file was held by another process for {self._lock_wait:.0f} seconds (LEADSCRUB_LOCK_WAIT). "
+            "Wait for that run to end, or close the program that has the file open."
+        )
+
+    def _connect(self, *, with_sources: bool) -> duckdb.DuckDBPyConnection:
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.sources = find_sources(self._sources_folder) if with_sources else ()
+        connection = duckdb.connect(
+            ":memory:",
+            config={
+                "memory_limit": self._memory_limit,
+                "threads": 2,
+                "temp_directory": str(self.path.parent / "spill"),
+                "autoinstall_known_extensions": False,
+                "autoload_known_extensions": False,
+            },
+        )
+        try:
+            self._attach(connection)
+            self._attach_sources(connection)
+            if self.sources and self._sources_folder is not None:
+                connection.execute(f"SET allowed_directories = [{_literal(str(self._sources_folder.absolute()))}]")
+            connection.execute("SET TimeZone = 'UTC'")
+            connection.execute("SET enable_external_access = false")
+            connection.execute("SET lock_configuration = true")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _attach(self, connection: duckdb.DuckDBPyConnection) -> None:
+        deadline = time.monotonic() + self._lock_wait
+        pause = 0.005
+        while True:
+            try:
+                connection.execute(f"ATTACH {_literal(str(self.path))} AS {DATABASE}")
+            except duckdb.IOException as error:
+                if "lock" not in str(error):
+                    raise UnavailableError(
+                        f"The warehouse file {self.path.name} cannot be opened ({type(error).__name__}): "
+                        "check disk space, rights, and that it is a DuckDB file of this version."
+                    ) from None
+                if time.monotonic() > deadline:
+                    raise self._busy() from None
+                time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - spreads the waiters, guards nothing
+                pause = min(pause * 1.5, 0.5)
+            else:
+                self.path.chmod(0o600)
+                return
+
+    def _attach_sources(self, connection: duckdb.DuckDBPyConnection) -> None:
+        attached: set[str] = set()
+        for source in self.sources:
+            if source.database not in attached:
+                connection.execute(f"ATTACH ':memory:' AS {_quoted(source.database)}")
+                attached.add(source.database)
+            schema = f"{_quoted(source.database)}.{_quoted(source.schema)}"
+            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+            reader = "read_parquet" if source.path.suffix.lower() == ".parquet" else "read_csv"
+            try:
+                connection.execute(
+                    f"CREATE VIEW {schema}.{_quoted(source.name)} AS "
+                    f"SELECT * FROM {reader}({_literal(str(source.path))}{_READER_OPTIONS[reader]})"
+                )
+            except duckdb.Error as error:
+                raise FailedError(
+                    f"The source table {'.'.join(source.full_name)} cannot be read from {source.path.name} "
+                    f"({type(error).__name__}): it must be UTF-8 with a header line."
+                ) from None
+
+
+_READER_OPTIONS: Final = {"read_csv": ", header = true, sample_size = -1", "read_parquet": ""}
+
+
+def _prepare(session: DuckdbSession, *, kind: str) -> None:
+    """Make what is missing, and refuse a table that is not as declared."""
+    with session.transaction():
+        for schema in sorted({table.schema for table in TABLES}):
+            session.execute(f"CREATE SCHEMA IF NOT EXISTS {DATABASE}.{schema}")
+        found: dict[tuple[str, str], dict[str, str]] = {}
+        for schema, table, column, data_type in session.rows(
+            "SELECT table_schema, table_name, column_name, data_type FROM information_schema.columns "
+            "WHERE table_catalog = ?",
+            [DATABASE],
+        ):
+            found.setdefault((schema.upper(), table.upper()), {})[column.lower()] = data_type
+        for declared in TABLES:
+            columns = found.get((declared.schema, declared.name))
+            if columns is None:
+                body = ", ".join(f"{column.name} {_TYPES[column.type]}" for column in declared.columns)
+                session.execute(f"CREATE TABLE {declared.full_name} ({body})")
+            else:
+                _check_drift(declared, columns)
+        _check_stamp(session, kind)
+        _renew_view(session)
+
+
+def _check_drift(declared: Table, found: dict[str, str]) -> None:
+    for column in declared.columns:
+        there = found.get(column.name)
+        if there != _TYPES[column.type]:
+            state = "is missing" if there is None else f"has type {there}"
+            raise RefusedError(
+                f"Table {declared.full_name} was changed: column {column.name} {state}, and {_TYPES[column.type]} "
+                f"is declared. Put it right by hand, for example: "
+                f"ALTER TABLE {declared.full_name} ADD COLUMN {column.name} {_TYPES[column.type]}."
+            )
+
+
+def _check_stamp(session: DuckdbSession, kind: str) -> None:
+    stamps = dict(session.rows(f"SELECT name, value FROM {STAMP.full_name}"))
+    if "kind" not in stamps:
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        session.execute(f"INSERT INTO {STAMP.full_name} VALUES ('kind', ?), ('created_at', ?)", [kind, now])
+    elif stamps["kind"] != kind:
+        raise RefusedError(
+            f"This warehouse is stamped {stamps['kind']}, and the settings are for {kind}. "
+            "Set LEADSCRUB_HOME to a folder of that kind; simulated answers never mix with real ones."
+        )
+
+
+def _renew_view(session: DuckdbSession) -> None:
+    definition = callable_phones.view_definition(DuckdbDialect())
+    checksum = callable_phones.checksum(definition)
+    stored = session.rows(f"SELECT value FROM {STAMP.full_name} WHERE name = 'callable_phones'")
+    if stored != [(checksum,)]:
+        session.execute(definition)
+        session.execute(f"DELETE FROM {STAMP.full_name} WHERE name = 'callable_phones'")
+        session.execute(f"INSERT INTO {STAMP.full_name} VALUES ('callable_phones', ?)", [checksum])

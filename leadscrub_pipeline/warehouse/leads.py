@@ -1,0 +1,308 @@
+"""Selecting leads: runs a script, leaves out who needs no visit, and keeps the rest by person.
+
+What a lead must have to be usable and who is the same person stand in domain/people.py;
+looking people up does not belong here.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final, Literal
+
+import pyarrow as pa
+
+from leadscrub_pipeline.domain.columns import ColumnMap, recognise_columns
+from leadscrub_pipeline.domain.people import KEY_VERSION, Person, person_key, unusable_reason
+from leadscrub_pipeline.domain.scripts import LeadScript
+from leadscrub_pipeline.errors import RefusedError
+from leadscrub_pipeline.warehouse.protocol import Dialect, OutputColumn, Session
+from leadscrub_pipeline.warehouse.schema import (
+    IDENTITY_COLUMNS,
+    PERSON_CACHE,
+    PUBLISHED_IDENTITIES,
+    RAW_LEADS,
+    REJECTED_LEADS,
+)
+from leadscrub_pipeline.warehouse.slices import replace_slice
+
+AlreadyProcessed = Literal["skip", "include"]
+
+PAGE_ROWS: Final = 10_000
+
+_KEYED: Final = pa.schema([("lead_number", pa.int64()), ("person_key", pa.string()), ("reason", pa.string())])
+
+# An identity counts only while its person is owned by the script that published it, so
+# that the filter leaves out no one whom the check by key would let through.
+_LEFT_OUT: Final = f"""
+SELECT s.lead_number
+FROM {{selection}} AS s
+WHERE EXISTS (
+  SELECT 1
+  FROM {PUBLISHED_IDENTITIES.full_name} AS i
+  JOIN {PERSON_CACHE.full_name} AS c ON c.person_key = i.person_key AND c.partition_key = i.partition_key
+  WHERE i.identity_hash = s.identity_hash AND i.settled AND c.record_id IS NOT NULL AND c.expires_at > ?
+)
+"""
+
+_PROCESSED: Final = f"""
+SELECT c.person_key
+FROM {PERSON_CACHE.full_name} AS c
+WHERE c.record_id IS NOT NULL AND c.expires_at > ? AND (
+  c.partition_key <> ?
+  OR EXISTS (
+    SELECT 1 FROM {PUBLISHED_IDENTITIES.full_name} AS i
+    WHERE i.person_key = c.person_key AND i.partition_key = c.partition_key AND i.settled
+  )
+)
+"""
+
+_DECIDED: Final = """
+SELECT
+  k.lead_number,
+  k.person_key,
+  k.reason,
+  CASE
+    WHEN k.reason IS NOT NULL THEN 'rejected'
+    WHEN p.person_key IS NOT NULL THEN 'already_processed'
+    WHEN ROW_NUMBER() OVER (PARTITION BY k.person_key ORDER BY k.lead_number) > 1 THEN 'duplicate'
+    ELSE 'kept'
+  END AS decision
+FROM {keyed} AS k
+LEFT JOIN ({processed}) AS p ON p.person_key = k.person_key
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What became of each lead a script selected; the leads themselves wait in the session's stage tables."""
+
+    selected: int
+    rejected: dict[str, int] = field(default_factory=dict)
+    duplicate: int = 0
+    already_processed: int = 0
+    kept: int = 0
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return {
+            "selected": self.selected,
+            "rejected": sum(self.rejected.values()),
+            "duplicate": self.duplicate,
+            "already_processed": self.already_processed,
+            "kept": self.kept,
+        }
+
+
+class LeadSelection:
+    """One run of one script in one session. It writes stage tables only, until ``publish``."""
+
+    def __init__(
+        self,
+        session: Session,
+        dialect: Dialect,
+        script: LeadScript,
+        *,
+        now: datetime,
+        already_processed: AlreadyProcessed = "skip",
+        filter_in_sql: bool = True,
+        row_limit: int | None = None,
+    ) -> None:
+        self._session = session
+        self._dialect = dialect
+        self._script = script
+        self._now = now
+        self._skip = already_processed == "skip"
+        self._filter_in_sql = filter_in_sql
+        self._row_limit = row_limit
+        self._selection = ""
+        self._left_out = ""
+        self._keyed = ""
+        self.kept = ""
+        """Stage table of the kept leads' lead_number and person_key."""
+
+    def run(self) -> Selection:
+        """Run the script and decide on each lead.
+
+        Raises:
+            RefusedError: the guard refuses the script, or its columns do not say who the person is.
+            FailedError: the warehouse cannot run it.
+        """
+        statement, columns = self._session.select_leads(self._script)
+        meaning = recognise_columns([column.name for column in columns], self._script)
+        self._selection = self._session.create_stage_as(
+            "selection", selection_query(self._dialect, statement, columns, meaning, self._script.key)
+        )
+        self._left_out = self._leave_out()
+        self._keyed = self._session.create_stage("keyed", _KEYED)
+        last_read = self._key_people()
+        decided = self._session.create_stage_as("decided", *self._decided())
+        cutoff = self._cutoff(decided, last_read)
+        self.kept = self._session.create_stage_as(
+            "kept",
+            f"SELECT lead_number, person_key FROM {decided} WHERE decision = 'kept' AND lead_number <= ?",
+            [cutoff],
+        )
+        self._decided_table = decided
+        self._last = cutoff
+        return self._count(decided, cutoff)
+
+    def publish(self, run_id: str, selection: Selection) -> None:
+        """Replace the partition's slices of RAW_LEADS and REJECTED_LEADS in one transaction."""
+        identity = ", ".join(f"s.{name}" for name in IDENTITY_COLUMNS)
+        key = self._script.key
+        details = {
+            **selection.counts,
+            "rejected_by_reason": selection.rejected,
+            "script_hash": self._script.script_hash,
+        }
+        with self._session.transaction():
+            replace_slice(
+                self._session,
+                RAW_LEADS,
+                key,
+                run_id,
+                select=(
+                    f"SELECT ?, ?, s.lead_number, k.person_key, {KEY_VERSION}, s.identity_hash, {identity}, s.additional "
+                    f"FROM {self._selection} AS s JOIN {self.kept} AS k ON k.lead_number = s.lead_number"
+                ),
+                params=[key, run_id],
+                details=details,
+                now=self._now,
+            )
+            replace_slice(
+                self._session,
+                REJECTED_LEADS,
+                key,
+                run_id,
+                select=(
+                    f"SELECT ?, ?, s.lead_number, d.reason, {identity} FROM {self._selection} AS s "
+                    f"JOIN {self._decided_table} AS d ON d.lead_number = s.lead_number "
+                    "WHERE d.decision = 'rejected' AND d.lead_number <= ?"
+                ),
+                params=[key, run_id, self._last],
+                details={},
+                now=self._now,
+            )
+
+    def _leave_out(self) -> str:
+        if not (self._skip and self._filter_in_sql):
+            return self._session.create_stage("left_out", pa.schema([("lead_number", pa.int64())]))
+        return self._session.create_stage_as("left_out", _LEFT_OUT.format(selection=self._selection), [self._now])
+
+    def _key_people(self) -> int:
+        """Stream the leads once through Python for person key and rejection; return the last lead number read."""
+        selected = self._scalar(f"SELECT COUNT(*) FROM {self._selection}")
+        for first in range(0, selected, PAGE_ROWS):
+            last = min(first + PAGE_ROWS, selected)
+            page = self._session.table(
+                f"SELECT s.lead_number, {', '.join('s.' + name for name in IDENTITY_COLUMNS)} "
+                f"FROM {self._selection} AS s "
+                "WHERE s.lead_number > ? AND s.lead_number <= ? AND NOT EXISTS "
+                f"(SELECT 1 FROM {self._left_out} AS o WHERE o.lead_number = s.lead_number)",
+                [first, last],
+            )
+            self._session.load(self._keyed, _keyed_page(page))
+            if self._row_limit is not None and self._kept_so_far() >= self._row_limit:
+                return last
+        return selected
+
+    def _decided(self) -> tuple[str, list[object]]:
+        if not self._skip:
+            nobody = "SELECT CAST(NULL AS VARCHAR) AS person_key WHERE FALSE"
+            return _DECIDED.format(keyed=self._keyed, processed=nobody), []
+        return _DECIDED.format(keyed=self._keyed, processed=_PROCESSED), [self._now, self._script.key]
+
+    def _kept_so_far(self) -> int:
+        select, params = self._decided()
+        return self._scalar(f"SELECT COUNT(*) FROM ({select}) AS d WHERE decision = 'kept'", params)
+
+    def _cutoff(self, decided: str, last_read: int) -> int:
+        """The last lead that counts: the one that fills the row limit, or the last one there is."""
+        if self._row_limit is None:
+            return last_read
+        if self._row_limit == 0:
+            return 0
+        found = self._session.rows(
+            f"SELECT lead_number FROM {decided} WHERE decision = 'kept' ORDER BY lead_number LIMIT 1 OFFSET ?",
+            [self._row_limit - 1],
+        )
+        return int(found[0][0]) if found else last_read
+
+    def _count(self, decided: str, cutoff: int) -> Selection:
+        rejected: dict[str, int] = {}
+        decisions: Counter[str] = Counter()
+        for decision, reason, count in self._session.rows(
+            f"SELECT decision, reason, COUNT(*) FROM {decided} WHERE lead_number <= ? GROUP BY decision, reason",
+            [cutoff],
+        ):
+            decisions[decision] += count
+            if decision == "rejected":
+                rejected[reason] = count
+        left_out = self._scalar(f"SELECT COUNT(*) FROM {self._left_out} WHERE lead_number <= ?", [cutoff])
+        return Selection(
+            selected=decisions.total() + left_out,
+            rejected=rejected,
+            duplicate=decisions["duplicate"],
+            already_processed=decisions["already_processed"] + left_out,
+            kept=decisions["kept"],
+        )
+
+    def _scalar(self, sql: str, params: list[object] | None = None) -> int:
+        return int(self._session.rows(sql, params or [])[0][0])
+
+
+def selection_query(
+    dialect: Dialect, statement: str, columns: tuple[OutputColumn, ...], meaning: ColumnMap, script_key: str
+) -> str:
+    """The script's leads in our shape: number, six identity values as text, the rest as JSON, and the exact hash."""
+    types = {column.name: column.type for column in columns}
+    identity = []
+    for name in IDENTITY_COLUMNS:
+        source = getattr(meaning, name)
+        if source is None:
+            identity.append(f"CAST(NULL AS VARCHAR) AS {name}")
+            continue
+        if types[source] not in ("text", "int"):
+            raise RefusedError(
+                f"Script {script_key}: column {source!r} serves as {name} and is neither text nor a whole number. "
+                f"Cast it in the script: CAST({source} AS VARCHAR)."
+            )
+        quoted = source.replace('"', '""')
+        identity.append(f'CAST(script."{quoted}" AS VARCHAR) AS {name}')
+    extras = [column for column in columns if column.name in set(meaning.extras)]
+    _check_names(extras, script_key)
+    # Lengths make the text unambiguous: no two different sets of values have the same one.
+    raw = " || ".join(f"COALESCE(CAST(LENGTH({name}) AS VARCHAR) || ':' || {name}, '-')" for name in IDENTITY_COLUMNS)
+    names = ", ".join(IDENTITY_COLUMNS)
+    return (
+        f"SELECT {dialect.row_number()} AS lead_number, {names}, additional, {dialect.sha256(raw)} AS identity_hash "
+        f"FROM (SELECT {', '.join(identity)}, {dialect.json_object(extras)} AS additional FROM ({statement}) AS script) AS lead"
+    )
+
+
+def _check_names(extras: Sequence[OutputColumn], script_key: str) -> None:
+    """In additional_data names are in lower case, and one of them is ours."""
+    names = Counter(column.name.lower() for column in extras)
+    for name, count in names.items():
+        if name == "provenance" or count > 1:
+            raise RefusedError(
+                f"Script {script_key}: column {name!r} cannot go to additional_data, where names differ by more than case "
+                "and provenance is taken. Give it another name with AS."
+            )
+
+
+def _keyed_page(page: pa.Table) -> pa.Table:
+    keys: list[str | None] = []
+    reasons: list[str | None] = []
+    for person in _people(page):
+        reason = unusable_reason(person)
+        reasons.append(reason)
+        keys.append(None if reason else person_key(person))
+    return pa.table(
+        [page.column("lead_number"), pa.array(keys, pa.string()), pa.array(reasons, pa.string())], schema=_KEYED
+    )
+
+
+def _people(page: pa.Table) -> Iterator[Person]:
+    yield from map(Person._make, zip(*(page.column(name).to_pylist() for name in IDENTITY_COLUMNS), strict=True))

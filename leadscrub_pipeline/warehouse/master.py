@@ -1,0 +1,320 @@
+"""Publishing: one MERGE into MASTER_PROCESSED_DB, with flags taken from unexpired verdicts only.
+
+The rules that turn verdicts into flags are those of domain/verdicts.py, told to the
+warehouse in SQL; a property test holds the two together.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import orjson
+
+from leadscrub_pipeline.domain.phones import mask_phone
+from leadscrub_pipeline.domain.verdicts import CCC, DNC, LASTING_REASONS, Reason
+from leadscrub_pipeline.warehouse.protocol import Dialect, Session
+from leadscrub_pipeline.warehouse.schema import (
+    ENRICHED_CONTACTS,
+    IDENTITY_COLUMNS,
+    MASTER,
+    PERSON_CACHE,
+    PHONE_VERDICTS,
+    PUBLISHED_IDENTITIES,
+    RAW_LEADS,
+)
+from leadscrub_pipeline.warehouse.slices import Slice, require_unchanged
+
+_SLOTS: Final = (1, 2, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """Under which names a run publishes a partition's leads."""
+
+    partition_key: str
+    title: str
+    run_id: str
+    job_name: str
+    script_hash: str
+    purpose: str
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What became of the leads, and of the flags of the published ones."""
+
+    published: int
+    deferred: int
+    held: int
+    taken: int
+    litigators: int
+    litigator_unknown: int
+    phones: int
+    dnc_listed: int
+    dnc_unknown: int
+    master_rows: int
+
+    @property
+    def flags_unknown(self) -> int:
+        """Flags that are NULL although there is a phone."""
+        return self.litigator_unknown + self.dnc_unknown
+
+
+# The first to publish owns a person; whoever comes later finds another record_id and is left out.
+_CLAIM_PEOPLE: Final = f"""
+MERGE INTO {PERSON_CACHE.full_name} AS t
+USING {{publishable}} AS s
+ON t.person_key = s.person_key
+WHEN MATCHED AND (t.record_id IS NULL OR t.record_id = s.record_id) THEN UPDATE SET
+  record_id = s.record_id, partition_key = ?, published_at = ?
+WHEN NOT MATCHED THEN INSERT ({", ".join(PERSON_CACHE.column_names)})
+  VALUES (s.person_key, s.key_version, s.outcome, s.looked_up_at, s.expires_at, s.record_id, ?, ?)
+"""
+
+_OWNED: Final = f"""
+SELECT s.*
+FROM {{publishable}} AS s
+JOIN {PERSON_CACHE.full_name} AS c ON c.person_key = s.person_key AND c.record_id = s.record_id
+"""
+
+_MERGE_IDENTITIES: Final = f"""
+MERGE INTO {PUBLISHED_IDENTITIES.full_name} AS t
+USING (SELECT identity_hash, person_key, settled FROM ({_OWNED}) AS o) AS s
+ON t.identity_hash = s.identity_hash AND t.person_key = s.person_key AND t.partition_key = ?
+WHEN MATCHED THEN UPDATE SET settled = s.settled
+WHEN NOT MATCHED THEN INSERT (identity_hash, person_key, partition_key, settled)
+  VALUES (s.identity_hash, s.person_key, ?, s.settled)
+"""
+
+# Other spellings of a person that needs a second visit must not be left out by the filter either.
+_UNSETTLE: Final = f"""
+UPDATE {PUBLISHED_IDENTITIES.full_name} SET settled = FALSE
+WHERE partition_key = ? AND settled AND person_key IN (SELECT person_key FROM ({_OWNED}) AS o WHERE NOT o.settled)
+"""
+
+
+def publish(
+    session: Session, dialect: Dialect, leads: Slice, contacts: Slice, publication: Publication, *, now: datetime
+) -> Published:
+    """Merge the partition's leads into the master table, all or nothing.
+
+    Raises:
+        FailedError: a slice was replaced by another run in the meantime.
+    """
+    publishable = session.create_stage_as(
+        "publishable", publishable_query(dialect), _publishable_params(leads, contacts, publication, now)
+    )
+    owned = _OWNED.format(publishable=publishable)
+    with session.transaction():
+        require_unchanged(session, leads, contacts)
+        partition_and_time = [publication.partition_key, now]
+        session.execute(_CLAIM_PEOPLE.format(publishable=publishable), [*partition_and_time, *partition_and_time])
+        session.execute(
+            merge_statement(dialect, owned),
+            [publication.run_id, publication.job_name, publication.partition_key, publication.title, now],
+        )
+        session.execute(
+            _MERGE_IDENTITIES.format(publishable=publishable), [publication.partition_key, publication.partition_key]
+        )
+        session.execute(_UNSETTLE.format(publishable=publishable), [publication.partition_key])
+        published = _count(session, contacts, owned)
+    session.drop_stage(publishable)
+    return published
+
+
+def merge_statement(dialect: Dialect, source: str) -> str:
+    """The MERGE; ``source`` gives at most one row a record_id."""
+    given = {
+        "job_id": "?",
+        "job_name": "?",
+        "table_id": "?",
+        "table_title": "?",
+        "processed_at": "?",
+        "additional_data": dialect.to_json("o.additional_data"),
+    }
+    columns = ", ".join(f"{given.get(name, 'o.' + name)} AS {name}" for name in MASTER.column_names)
+    updates = ", ".join(f"{name} = s.{name}" for name in MASTER.column_names if name != "record_id")
+    names = ", ".join(MASTER.column_names)
+    values = ", ".join(f"s.{name}" for name in MASTER.column_names)
+    return (
+        f"MERGE INTO {MASTER.full_name} AS t USING (SELECT {columns} FROM ({source}) AS o) AS s "
+        f"ON t.record_id = s.record_id WHEN MATCHED THEN UPDATE SET {updates} "
+        f"WHEN NOT MATCHED THEN INSERT ({names}) VALUES ({values})"
+    )
+
+
+def publishable_query(dialect: Dialect) -> str:
+    """Every lead with a hit or a miss: its row of the master table, and whether it needs a second visit."""
+    identity = ", ".join(f"r.{name}" for name in IDENTITY_COLUMNS)
+    contacts = ", ".join(f"e.{kind}_{i}" for kind in ("phone", "email") for i in _SLOTS)
+    joins = "\n".join(
+        f"LEFT JOIN {PHONE_VERDICTS.full_name} AS {source}{i} "
+        f"ON {source}{i}.phone = e.phone_{i} AND {source}{i}.source = '{source}'"
+        for source in (CCC, DNC)
+        for i in _SLOTS
+    )
+    reasons = ", ".join(
+        [f"{reason_sql(f'{source}{i}', f'e.phone_{i}')} AS {source}{i}_reason" for source in (CCC, DNC) for i in _SLOTS]
+    )
+    flags = ", ".join(
+        [f"{flag_sql(f'{source}{i}', f'e.phone_{i}')} AS {source}{i}_flag" for source in (CCC, DNC) for i in _SLOTS]
+    )
+    times = ", ".join(
+        [f"{source}{i}.checked_at AS {source}{i}_checked_at" for source in (CCC, DNC) for i in _SLOTS]
+        + [f"{DNC}{i}.list_version AS {DNC}{i}_list_version" for i in _SLOTS]
+    )
+    lasting = ", ".join(f"'{reason.value}'" for reason in sorted(LASTING_REASONS))
+    all_reasons = [f"f.{source}{i}_reason" for source in (CCC, DNC) for i in _SLOTS]
+    settled = " AND ".join(f"({name} IS NULL OR {name} IN ({lasting}))" for name in all_reasons)
+    record_id = f"SUBSTR({dialect.sha256('e.partition_key || e.person_key')}, 1, 32)"
+    return f"""
+WITH f AS (
+  SELECT {record_id} AS record_id, r.key_version, r.identity_hash, r.additional, e.person_key, e.outcome,
+    e.lookup_id, e.looked_up_at, e.expires_at, e.contact, {identity}, {contacts}, {flags}, {reasons}, {times}
+  FROM {ENRICHED_CONTACTS.full_name} AS e
+  JOIN {RAW_LEADS.full_name} AS r ON r.partition_key = e.partition_key AND r.run_id = ? AND r.lead_number = e.lead_number
+  {joins}
+  WHERE e.partition_key = ? AND e.run_id = ? AND e.outcome IN ('hit', 'miss')
+)
+SELECT f.record_id, f.person_key, f.key_version, f.identity_hash, f.outcome, f.looked_up_at, f.expires_at,
+  {", ".join(f"f.{name}" for name in IDENTITY_COLUMNS)},
+  {", ".join(f"f.{kind}_{i}" for kind in ("phone", "email") for i in _SLOTS)},
+  {_litigator_flag()} AS in_litigator_list,
+  {_litigator_reason()} AS litigator_reason,
+  {", ".join(f"f.{DNC}{i}_flag AS phone_{i}_in_dnc" for i in _SLOTS)},
+  {", ".join(f"f.{DNC}{i}_reason AS phone_{i}_dnc_reason" for i in _SLOTS)},
+  {settled} AS settled,
+  {_additional_data()} AS additional_data
+FROM f
+"""
+
+
+def flag_sql(verdict: str, phone: str) -> str:
+    """The flag of one phone column; the same rule as verdicts.phone_flag over verdicts.standing."""
+    return (
+        f"CASE WHEN {phone} IS NULL THEN NULL WHEN {verdict}.verdict = 'listed' THEN TRUE "
+        f"WHEN {verdict}.verdict = 'clear' AND {verdict}.valid_until > ? THEN FALSE END"
+    )
+
+
+def reason_sql(verdict: str, phone: str) -> str:
+    """Why the flag of one phone column is NULL."""
+    return (
+        f"CASE WHEN {phone} IS NULL THEN '{Reason.NO_PHONE}' WHEN {verdict}.verdict IS NULL THEN '{Reason.NO_VERDICT}' "
+        f"WHEN {verdict}.verdict = 'unknown' THEN COALESCE({verdict}.reason, '{Reason.NO_VERDICT}') "
+        f"WHEN {verdict}.verdict = 'clear' AND {verdict}.valid_until <= ? THEN '{Reason.EXPIRED}' END"
+    )
+
+
+def _publishable_params(leads: Slice, contacts: Slice, publication: Publication, now: datetime) -> list[object]:
+    flags_and_reasons: list[object] = [now] * 12
+    constants = orjson.dumps(
+        {"script_hash": publication.script_hash, "purpose": publication.purpose, "run_id": publication.run_id}
+    ).decode()
+    return [
+        *flags_and_reasons,
+        leads.run_id,
+        contacts.partition_key,
+        contacts.run_id,
+        constants[1:-1],
+    ]
+
+
+def _litigator_flag() -> str:
+    any_listed = " OR ".join(f"COALESCE(f.{CCC}{i}_flag, FALSE)" for i in _SLOTS)
+    no_phone = " AND ".join(f"f.phone_{i} IS NULL" for i in _SLOTS)
+    all_clear = " AND ".join(f"(f.phone_{i} IS NULL OR f.{CCC}{i}_flag IS NOT NULL)" for i in _SLOTS)
+    return f"CASE WHEN {any_listed} THEN TRUE WHEN {no_phone} THEN NULL WHEN {all_clear} THEN FALSE END"
+
+
+def _litigator_reason() -> str:
+    any_listed = " OR ".join(f"COALESCE(f.{CCC}{i}_flag, FALSE)" for i in _SLOTS)
+    no_phone = " AND ".join(f"f.phone_{i} IS NULL" for i in _SLOTS)
+    first = ", ".join(f"CASE WHEN f.phone_{i} IS NOT NULL THEN f.{CCC}{i}_reason END" for i in _SLOTS)
+    return f"CASE WHEN {any_listed} THEN NULL WHEN {no_phone} THEN '{Reason.NO_PHONE}' ELSE COALESCE({first}) END"
+
+
+def _additional_data() -> str:
+    """The text of the row's JSON object: the script's further columns, then provenance."""
+    members = [
+        "'\"lookup_id\":' || " + _json_string("f.lookup_id"),
+        "'\"looked_up_at\":' || " + _json_time("f.looked_up_at"),
+        "'\"outcome\":' || " + _json_string("f.outcome"),
+        "'\"contact\":' || COALESCE(f.contact, 'null')",
+        '\'"null_reasons":{"in_litigator_list":\' || ' + _json_string(_litigator_reason()),
+        *(f"'\"phone_{i}_in_dnc\":' || " + _json_string(f"f.{DNC}{i}_reason") for i in _SLOTS),
+    ]
+    tail = [
+        *(f"'\"phone_{i}_litigator_checked_at\":' || " + _json_time(f"f.{CCC}{i}_checked_at") for i in _SLOTS),
+        *(f"'\"phone_{i}_dnc_checked_at\":' || " + _json_time(f"f.{DNC}{i}_checked_at") for i in _SLOTS),
+        *(f"'\"phone_{i}_dnc_list_version\":' || " + _json_string(f"f.{DNC}{i}_list_version") for i in _SLOTS),
+    ]
+    comma = " || ',' || "
+    return (
+        "SUBSTR(f.additional, 1, LENGTH(f.additional) - 1) || CASE WHEN f.additional = '{}' THEN '' ELSE ',' END "
+        f"|| '\"provenance\":{{' || ? || ',' || {comma.join(members)} || '}},' || {comma.join(tail)} || '}}}}'"
+    )
+
+
+def _json_string(expression: str) -> str:
+    """A text we made ourselves, or NULL, as JSON. Quotes and backslashes cannot be in it; should one be, it goes."""
+    clean = f"REPLACE(REPLACE({expression}, '\\', ''), '\"', '')"
+    return f"CASE WHEN {expression} IS NULL THEN 'null' ELSE '\"' || {clean} || '\"' END"
+
+
+def _json_time(expression: str) -> str:
+    text = f"REPLACE(CAST({expression} AS VARCHAR), ' ', 'T')"
+    return f"CASE WHEN {expression} IS NULL THEN 'null' ELSE '\"' || {text} || 'Z\"' END"
+
+
+def _count(session: Session, contacts: Slice, owned: str) -> Published:
+    outcomes = dict(
+        session.rows(
+            f"SELECT outcome, COUNT(*) FROM {ENRICHED_CONTACTS.full_name} WHERE {contacts.where} GROUP BY outcome",
+            contacts.params,
+        )
+    )
+    phones = " + ".join(f"CASE WHEN o.phone_{i} IS NULL THEN 0 ELSE 1 END" for i in _SLOTS)
+    listed = " + ".join(f"CASE WHEN o.phone_{i}_in_dnc THEN 1 ELSE 0 END" for i in _SLOTS)
+    unknown = " + ".join(
+        f"CASE WHEN o.phone_{i} IS NOT NULL AND o.phone_{i}_in_dnc IS NULL THEN 1 ELSE 0 END" for i in _SLOTS
+    )
+    no_phone = " AND ".join(f"o.phone_{i} IS NULL" for i in _SLOTS)
+    row = session.rows(
+        f"SELECT COUNT(*), COALESCE(SUM(CASE WHEN o.in_litigator_list THEN 1 ELSE 0 END), 0), "
+        f"COALESCE(SUM(CASE WHEN o.in_litigator_list IS NULL AND NOT ({no_phone}) THEN 1 ELSE 0 END), 0), "
+        f"COALESCE(SUM({phones}), 0), COALESCE(SUM({listed}), 0), COALESCE(SUM({unknown}), 0) FROM ({owned}) AS o"
+    )[0]
+    published, litigators, litigator_unknown, phone_count, dnc_listed, dnc_unknown = (int(value) for value in row)
+    master_rows = int(session.rows(f"SELECT COUNT(*) FROM {MASTER.full_name}")[0][0])
+    return Published(
+        published=published,
+        deferred=outcomes.get("deferred", 0),
+        held=outcomes.get("held", 0),
+        taken=outcomes.get("hit", 0) + outcomes.get("miss", 0) - published,
+        litigators=litigators,
+        litigator_unknown=litigator_unknown,
+        phones=phone_count,
+        dnc_listed=dnc_listed,
+        dnc_unknown=dnc_unknown,
+        master_rows=master_rows,
+    )
+
+
+def masked_sample(session: Session, partition_key: str, *, rows: int = 10) -> str:
+    """A few of the partition's rows for a reader of the UI: no name, no address, phones cut short."""
+    found = session.rows(
+        f"SELECT state, phone_1, phone_2, phone_3, in_litigator_list, phone_1_in_dnc, phone_2_in_dnc, phone_3_in_dnc "
+        f"FROM {MASTER.full_name} WHERE table_id = ? ORDER BY record_id LIMIT {rows}",
+        [partition_key],
+    )
+    lines = ["| state | phones | in_litigator_list | in_dnc |", "| --- | --- | --- | --- |"]
+    for state, *rest in found:
+        phones = ", ".join(mask_phone(phone) for phone in rest[:3] if phone)
+        in_dnc = ", ".join(_word(flag) for phone, flag in zip(rest[:3], rest[4:], strict=True) if phone)
+        lines.append(f"| {(state or '')[:2]} | {phones} | {_word(rest[3])} | {in_dnc} |")
+    return "\n".join(lines)
+
+
+def _word(flag: bool | None) -> str:
+    return "unknown" if flag is None else "TRUE" if flag else "FALSE"

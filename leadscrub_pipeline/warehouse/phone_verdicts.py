@@ -1,0 +1,164 @@
+"""Verdicts about phones: which phones need asking, what was answered, and the evidence of it.
+
+An answer and its evidence are stored in one transaction, so nothing can be published as
+clear before its evidence is durable. Asking a source does not belong here.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from leadscrub_pipeline.domain.verdicts import Answer
+from leadscrub_pipeline.warehouse.protocol import Session, Warehouse
+from leadscrub_pipeline.warehouse.schema import (
+    ENRICHED_CONTACTS,
+    PHONE_VERDICTS,
+    SCRUB_EVIDENCE,
+    Table,
+)
+from leadscrub_pipeline.warehouse.slices import Slice, replace_slice, require_unchanged
+from leadscrub_pipeline.warehouse.times import to_table
+
+_PHONES: Final = " UNION ".join(
+    f"SELECT phone_{i} AS phone FROM {ENRICHED_CONTACTS.full_name} "
+    f"WHERE partition_key = ? AND run_id = ? AND phone_{i} IS NOT NULL"
+    for i in (1, 2, 3)
+)
+
+_TO_ASK: Final = f"""
+SELECT p.phone
+FROM ({_PHONES}) AS p
+WHERE NOT EXISTS (
+  SELECT 1 FROM {PHONE_VERDICTS.full_name} AS v
+  WHERE v.phone = p.phone AND v.source = ? AND v.verdict <> 'unknown' AND v.valid_until > ?
+)
+"""
+
+# A number once found listed stays so until the source answers again: no answer clears nothing.
+_MERGE: Final = f"""
+MERGE INTO {PHONE_VERDICTS.full_name} AS t
+USING {{stage}} AS s
+ON t.phone = s.phone AND t.source = s.source
+WHEN MATCHED AND NOT (s.verdict = 'unknown' AND t.verdict = 'listed') THEN UPDATE SET
+  verdict = s.verdict, reason = s.reason, list_version = s.list_version,
+  obtained_at = s.obtained_at, checked_at = s.checked_at, valid_until = s.valid_until
+WHEN NOT MATCHED THEN INSERT ({", ".join(PHONE_VERDICTS.column_names)})
+  VALUES ({", ".join("s." + name for name in PHONE_VERDICTS.column_names)})
+"""
+
+_EVIDENCE_SCHEMA: Final = SCRUB_EVIDENCE.arrow_schema()
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Who asks, for what: what evidence says of every answer of one step."""
+
+    run_id: str
+    asset: str
+    partition_key: str
+    script_hash: str
+    purpose: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """The answer about one phone, of which list or endpoint, and how long a clear one counts. Times in UTC."""
+
+    phone: str
+    answer: Answer
+    list_version: str | None
+    obtained_at: datetime | None
+    checked_at: datetime
+    valid_until: datetime
+
+
+def count_phones(session: Session, contacts: Slice) -> int:
+    return int(session.rows(f"SELECT COUNT(*) FROM ({_PHONES}) AS p", contacts.params * 3)[0][0])
+
+
+def count_phones_to_ask(session: Session, contacts: Slice, source: str, now: datetime) -> int:
+    return int(session.rows(f"SELECT COUNT(*) FROM ({_TO_ASK}) AS p", [*(contacts.params * 3), source, now])[0][0])
+
+
+def phones_to_ask(
+    warehouse: Warehouse, contacts: Slice, source: str, now: datetime, *, rows: int
+) -> Iterator[list[str]]:
+    """Distinct phones of the slice without an unexpired verdict of the source, in pages."""
+    pages = warehouse.pages(_TO_ASK, [*(contacts.params * 3), source, now], key="phone", first="", rows=rows)
+    for page in pages:
+        yield page.column("phone").to_pylist()
+
+
+def store_answers(session: Session, check: Check, answers: Sequence[Checked], *, first_sequence: int) -> None:
+    """Append the evidence and merge the verdicts, both or neither."""
+    rows = [_row(check, checked, sequence) for sequence, checked in enumerate(answers, start=first_sequence)]
+    evidence = to_table(rows, _EVIDENCE_SCHEMA)
+    stage = session.create_stage("answers", _EVIDENCE_SCHEMA)
+    session.load(stage, evidence)
+    with session.transaction():
+        names = ", ".join(SCRUB_EVIDENCE.column_names)
+        session.execute(f"INSERT INTO {SCRUB_EVIDENCE.full_name} ({names}) SELECT {names} FROM {stage}")
+        session.execute(_MERGE.format(stage=stage))
+    session.drop_stage(stage)
+
+
+def next_sequence(session: Session, check: Check) -> int:
+    found = session.rows(
+        f"SELECT COALESCE(MAX(sequence), 0) FROM {SCRUB_EVIDENCE.full_name} WHERE run_id = ? AND asset = ?",
+        [check.run_id, check.asset],
+    )
+    return int(found[0][0]) + 1
+
+
+def publish_flags(
+    session: Session, table: Table, contacts: Slice, check: Check, *, details: Mapping[str, object], now: datetime
+) -> None:
+    """Replace the partition's slice by the verdict of each phone as it stands."""
+    with session.transaction():
+        require_unchanged(session, contacts)
+        replace_slice(
+            session,
+            table,
+            check.partition_key,
+            check.run_id,
+            select=(
+                "SELECT ?, ?, p.phone, v.verdict, v.reason, v.list_version, v.obtained_at, v.checked_at, v.valid_until "
+                f"FROM ({_PHONES}) AS p "
+                f"JOIN {PHONE_VERDICTS.full_name} AS v ON v.phone = p.phone AND v.source = ?"
+            ),
+            params=[check.partition_key, check.run_id, *(contacts.params * 3), check.source],
+            details=details,
+            now=now,
+        )
+
+
+def verdict_counts(session: Session, flags: Slice) -> dict[str, int]:
+    """Phones of a slice by verdict; every verdict has a count, zero included."""
+    counts = {"listed": 0, "clear": 0, "unknown": 0}
+    counts.update(
+        session.rows(
+            f"SELECT verdict, COUNT(*) FROM {flags.table.full_name} WHERE {flags.where} GROUP BY verdict", flags.params
+        )
+    )
+    return counts
+
+
+def _row(check: Check, checked: Checked, sequence: int) -> dict[str, object]:
+    return {
+        "run_id": check.run_id,
+        "asset": check.asset,
+        "sequence": sequence,
+        "partition_key": check.partition_key,
+        "script_hash": check.script_hash,
+        "purpose": check.purpose,
+        "phone": checked.phone,
+        "source": check.source,
+        "verdict": checked.answer.verdict.value,
+        "reason": checked.answer.reason.value if checked.answer.reason else None,
+        "list_version": checked.list_version,
+        "obtained_at": checked.obtained_at,
+        "checked_at": checked.checked_at,
+        "valid_until": checked.valid_until,
+    }

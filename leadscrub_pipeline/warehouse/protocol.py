@@ -1,0 +1,85 @@
+"""What the rest of the project asks of a warehouse engine.
+
+Two engines stand behind it. It covers sessions, transactions, bulk loads and the few
+spellings that differ between engines; statements themselves live with the table they
+fill, in the subset of SQL both engines take.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Literal, NamedTuple, Protocol
+
+import pyarrow as pa
+
+from leadscrub_pipeline.domain.scripts import LeadScript
+
+OutputType = Literal["text", "int", "float", "other"]
+
+
+class OutputColumn(NamedTuple):
+    """A column of a lead script's result, as the engine names it."""
+
+    name: str
+    type: OutputType
+
+
+class Dialect(Protocol):
+    """The spellings that differ between the engines. Arguments and results are SQL expressions."""
+
+    def sha256(self, text: str) -> str: ...
+    def to_json(self, text: str) -> str: ...
+    def json_text(self, column: str, *path: str) -> str: ...
+    def json_object(self, columns: Sequence[OutputColumn]) -> str: ...
+    def row_number(self) -> str: ...
+    def now(self) -> str: ...
+
+
+class Session(Protocol):
+    """One connection. Timestamps go in and come out as naive UTC."""
+
+    def execute(self, sql: str, params: Sequence[object] = ()) -> int:
+        """Run one statement and return the number of rows it changed."""
+        ...
+
+    def rows(self, sql: str, params: Sequence[object] = ()) -> list[tuple[Any, ...]]: ...
+
+    def table(self, sql: str, params: Sequence[object] = ()) -> pa.Table: ...
+
+    def load(self, table: str, data: pa.Table) -> int:
+        """Append to a table by column name."""
+        ...
+
+    def create_stage(self, name: str, schema: pa.Schema, *, temporary: bool = True) -> str:
+        """Make an empty stage table, replacing one of that name, and return its full name."""
+        ...
+
+    def create_stage_as(self, name: str, select: str, params: Sequence[object] = ()) -> str:
+        """Make a temporary stage table from a SELECT and return its full name."""
+        ...
+
+    def drop_stage(self, full_name: str) -> None: ...
+
+    def transaction(self) -> AbstractContextManager[None]: ...
+
+    def select_leads(self, script: LeadScript) -> tuple[str, tuple[OutputColumn, ...]]:
+        """Guard a lead script; return its statement for this engine and the columns it would give."""
+        ...
+
+
+class Warehouse(Protocol):
+    """An engine. Making one opens nothing; its tables are made and checked at the first session."""
+
+    @property
+    def dialect(self) -> Dialect: ...
+
+    def session(self, *, scripts: bool = False) -> AbstractContextManager[Session]:
+        """Open a session; only one made for scripts sees the source tables."""
+        ...
+
+    def pages(self, select: str, params: Sequence[object], *, key: str, first: object, rows: int) -> Iterator[pa.Table]:
+        """Rows of a SELECT in the order of one unique column, in bounded pages.
+
+        The SELECT is wrapped, so it needs no WHERE on the key. No connection is held between
+        pages of the embedded engine: the caller may take its time.
+        """
+        ...
