@@ -8,6 +8,7 @@ aiohttp without httpx on top: httpx-aiohttp 0.2 maps a server that hung up after
 """
 
 import asyncio
+import functools
 import ipaddress
 import itertools
 import random
@@ -121,13 +122,18 @@ def open_session() -> aiohttp.ClientSession:
     Their number is not bounded here. The workers bound it, so that no request waits in a pool
     after the ledger has marked it as sent.
     """
-    context = ssl.create_default_context()
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS, ssl=context),
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS, ssl=_tls()),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"Content-Type": "application/json", "User-Agent": "leadscrub"},
     )
+
+
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
 
 
 async def post(
