@@ -11,8 +11,9 @@ from sqlglot import exp
 from sqlglot.errors import ErrorLevel, SqlglotError
 
 from leadscrub_pipeline.domain.grammar import FUNCTIONS, UNITS
-from leadscrub_pipeline.domain.guard import MAX_SHOWN, GuardedStatement, place
+from leadscrub_pipeline.domain.guard import MAX_SHOWN, GuardedStatement
 from leadscrub_pipeline.domain.rewrites import MAX_NODES, REWRITES, TEXT_TYPES, written_size
+from leadscrub_pipeline.domain.tables import place
 from leadscrub_pipeline.errors import RefusedError
 
 MAX_PAD: Final = 1_000

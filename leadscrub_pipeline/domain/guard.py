@@ -320,7 +320,39 @@ def _check_rows(node: exp.Expr) -> str | None:
     return "VALUES takes rows in brackets."
 
 
+def _check_select(node: exp.Expr) -> str | None:
+    return None if node.args.get("expressions") else "A SELECT needs at least one column."
+
+
+def _check_star(node: exp.Expr) -> str | None:
+    fits = isinstance(node.parent, exp.Select | exp.Column | exp.Count) and node.arg_key in ("expressions", "this")
+    return None if fits else "A star may stand for columns only, not inside an expression."
+
+
+def _check_choice(node: exp.Expr) -> str | None:
+    fits = isinstance(node.parent, exp.Binary) and node.arg_key == "expression"
+    return None if fits else "ANY and ALL may stand only to the right of a comparison."
+
+
+def _check_path(node: exp.Expr) -> str | None:
+    """``col:path`` and GET_PATH, not DuckDB's and PostgreSQL's arrows."""
+    if not isinstance(node.expression, exp.JSONPath) or "only_json_types" in node.args:
+        return "This operator is not allowed in a lead script."
+    return None
+
+
+def _check_bracket(node: exp.Expr) -> str | None:
+    fits = len(node.expressions) == 1 and isinstance(node.expressions[0], exp.Literal)
+    return None if fits else "Brackets take one plain number or name."
+
+
 _CHECKS: Final[dict[type[exp.Expr], Callable[[exp.Expr], str | None]]] = {
+    exp.Select: _check_select,
+    exp.Star: _check_star,
+    exp.Any: _check_choice,
+    exp.All: _check_choice,
+    exp.JSONExtract: _check_path,
+    exp.Bracket: _check_bracket,
     exp.Table: _check_table,
     exp.Identifier: _check_identifier,
     exp.Column: _check_column,
