@@ -116,7 +116,7 @@ def _locate(where: str | Path) -> tuple[Path | None, URL]:
         return path, URL.create("sqlite+pysqlite", database=str(path))
     try:
         url = make_url(where)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # a port that is no number is a plain ValueError
         raise UsageError("LEADSCRUB_LEDGER_URL is no database URL; expected postgresql+psycopg2://...") from None
     if url.get_backend_name() != "postgresql":
         raise UsageError("LEADSCRUB_LEDGER_URL names an engine other than PostgreSQL; for SQLite leave it unset.")
@@ -151,11 +151,15 @@ def _engine(url: URL) -> Engine:
             connect_args={
                 "connect_timeout": 10,
                 "application_name": "leadscrub-ledger",
-                "options": _POSTGRESQL_OPTIONS,
+                "options": " ".join([_POSTGRESQL_OPTIONS, *_as_words(url.query.get("options"))]),
             },
         )
         event.listen(engine, "begin", _begin_postgresql)
     return engine
+
+
+def _as_words(option: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return (option,) if isinstance(option, str) else option or ()
 
 
 def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:

@@ -1,0 +1,190 @@
+"""What makes a ledger open, and what makes it refuse: its kind, its keys, its file, its version."""
+
+# ruff: noqa: F811 - fixtures are imported by name and then asked for by it
+
+import sqlite3
+import stat
+from pathlib import Path
+
+import pytest
+from cryptography.fernet import Fernet
+from sqlalchemy import update
+
+from leadscrub_pipeline.errors import RefusedError, UnavailableError, UsageError
+from leadscrub_pipeline.ledger import Cached, Ledger, tables
+from leadscrub_pipeline_tests.ledger_support import (  # noqa: F401 - fixtures
+    ANSWER,
+    HIT,
+    KEY,
+    TERMS,
+    Clock,
+    claim_ids,
+    clock,
+    keys,
+    look_up,
+    new_postgres_database,
+    open_ledger,
+    where,
+)
+
+(JANE,) = keys(1)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.parametrize(("made", "asked"), [("demo", "live"), ("live", "demo")])
+def test_a_ledger_of_the_other_kind_is_refused(where, made, asked):
+    Ledger.open(where, kind=made, answer_keys=[KEY]).close()
+    with pytest.raises(RefusedError, match=f"stamped {made}"):
+        Ledger.open(where, kind=asked, answer_keys=[KEY])
+
+
+def test_a_live_ledger_without_a_key_is_refused_and_nothing_is_made(where):
+    with pytest.raises(RefusedError, match="LEADSCRUB_ANSWER_KEY"):
+        Ledger.open(where, kind="live")
+    assert Ledger.open_existing(where) is None
+
+
+def test_a_ledger_is_refused_when_the_key_it_was_made_with_is_missing(where):
+    Ledger.open(where, kind="live", answer_keys=[KEY]).close()
+    with pytest.raises(RefusedError, match="no key that this ledger was made with"):
+        Ledger.open(where, kind="live", answer_keys=[Fernet.generate_key().decode()])
+
+
+def test_answers_stay_readable_when_a_new_key_is_put_before_the_old_one(open_ledger):
+    look_up(open_ledger(), [JANE], HIT)
+    cached = open_ledger(answer_keys=[Fernet.generate_key().decode(), KEY]).claim([JANE], TERMS)[JANE]
+    assert isinstance(cached, Cached)
+    assert cached.answer == ANSWER
+
+
+def test_a_key_that_is_none_is_a_usage_error_that_does_not_show_it(where):
+    with pytest.raises(UsageError) as caught:
+        Ledger.open(where, kind="live", answer_keys=["not-a-key-but-secret"])
+    assert "secret" not in str(caught.value)
+
+
+def test_stored_answers_cannot_be_read_in_the_file(tmp_path):
+    with Ledger.open(tmp_path / "ledger.sqlite", kind="demo") as ledger:
+        look_up(ledger, [JANE], HIT)
+    for file in tmp_path.glob("ledger.sqlite*"):
+        assert b"555-0123" not in file.read_bytes()
+
+
+def test_the_demo_makes_its_own_key_once_and_only_the_owner_can_read_it(tmp_path):
+    path = tmp_path / "home" / "ledger.sqlite"
+    with Ledger.open(path, kind="demo") as ledger:
+        look_up(ledger, [JANE], HIT)
+        side_files = list(path.parent.iterdir())
+        assert {mode(file) for file in side_files} == {0o600}, side_files
+    key = path.with_name("ledger.sqlite.key").read_text()
+    with Ledger.open(path, kind="demo") as ledger:
+        assert isinstance(ledger.claim([JANE], TERMS)[JANE], Cached)
+    assert path.with_name("ledger.sqlite.key").read_text() == key
+    assert mode(path.parent) == 0o700
+
+
+def test_a_lost_demo_key_is_named_and_not_made_anew(tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    Ledger.open(path, kind="demo").close()
+    path.with_name("ledger.sqlite.key").unlink()
+    with pytest.raises(RefusedError, match=r"ledger\.sqlite\.key is gone"):
+        Ledger.open(path, kind="demo")
+
+
+def test_a_demo_on_a_server_needs_a_key(new_postgres_database):
+    with pytest.raises(RefusedError, match="LEADSCRUB_ANSWER_KEY"):
+        Ledger.open(new_postgres_database(), kind="demo")
+
+
+def test_a_ledger_of_another_version_is_refused(open_ledger):
+    with open_ledger() as ledger, ledger._database.writing() as connection:
+        connection.execute(update(tables.stamp).values(schema_version=tables.SCHEMA_VERSION + 1))
+    with pytest.raises(RefusedError, match="schema version 2"):
+        open_ledger()
+
+
+def test_looking_into_a_ledger_that_was_never_made_finds_none_and_makes_none(where):
+    assert Ledger.open_existing(where) is None
+    if "://" not in where:
+        assert not Path(where).parent.exists()
+
+
+def test_a_ledger_opened_for_reading_shows_sums_and_writes_nothing(where, open_ledger, clock):
+    look_up(open_ledger(), [JANE], HIT)
+    with Ledger.open_existing(where, clock=clock) as reading:
+        assert reading.kind == "demo"
+        assert reading.summary().lookups == 1
+        assert isinstance(reading.peek([JANE], TERMS)[JANE], Cached)
+        for write in (
+            lambda: reading.claim([JANE], TERMS),
+            lambda: reading.release(["x"]),
+            reading.sweep,
+            reading.writer,
+        ):
+            with pytest.raises(RefusedError, match="reading only"):
+                write()
+
+
+def test_a_file_that_is_no_database_is_reported_by_name_without_its_content(tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    path.write_text("Jane Roe, 212-555-0123 " * 100)
+    with pytest.raises(UnavailableError) as caught:
+        Ledger.open(path, kind="demo")
+    assert "SQLITE_NOTADB" in str(caught.value)
+    assert "Jane" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+
+
+def test_a_folder_in_the_files_place_is_reported(tmp_path):
+    with pytest.raises(UnavailableError, match="cannot be made or opened"):
+        Ledger.open(tmp_path, kind="demo")
+
+
+def test_a_server_that_is_not_there_is_reported_without_its_password():
+    with pytest.raises(UnavailableError) as caught:
+        Ledger.open("postgresql://jane:hunter2@127.0.0.1:1/x", kind="demo", answer_keys=[KEY])
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["mysql://u:hunter2@h/x", "://hunter2", "postgresql://u:hunter2@h:notaport/x"])
+def test_a_url_that_is_none_is_a_usage_error_without_its_password(url):
+    with pytest.raises(UsageError) as caught:
+        Ledger.open(url, kind="demo")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_host_whose_clock_is_off_may_not_take_part(new_postgres_database, monkeypatch):
+    import leadscrub_pipeline.ledger.database as module  # noqa: PLC0415
+
+    off = Clock()
+    monkeypatch.setattr(module, "utc_now", off)
+    with pytest.raises(UnavailableError, match="clock"):
+        Ledger.open(new_postgres_database(), kind="demo", answer_keys=[KEY])
+
+
+def test_the_file_keeps_its_promises_in_every_connection(tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    with Ledger.open(path, kind="demo") as ledger, ledger._database.reading() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+    with sqlite3.connect(path) as raw:
+        assert raw.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    raw.close()
+
+
+def test_a_second_current_request_for_a_person_is_impossible_in_the_database_itself(open_ledger):
+    ledger = open_ledger()
+    (lookup_id,) = claim_ids(ledger, [JANE])
+    columns = [column.name for column in tables.lookups.columns if column.name != "lookup_id"]
+    with (
+        pytest.raises(UnavailableError, match=r"IntegrityError|UniqueViolation"),
+        ledger._writing("copying") as connection,
+    ):
+        connection.exec_driver_sql(
+            f"INSERT INTO ledger_lookups (lookup_id, {', '.join(columns)}) "
+            f"SELECT 'copy', {', '.join(columns)} FROM ledger_lookups WHERE lookup_id = '{lookup_id}'"
+        )
