@@ -88,14 +88,14 @@ _WORDS: Final = re.compile(rf"{_WORD}+")
 _VULGAR_FRACTION: Final = re.compile("([\u00bc-\u00be\u2150-\u215e])")
 _NUMBER_LETTER: Final = re.compile(r"(?<=[0-9])-(?=[a-z]\b)")
 _HALF_NUMBER: Final = re.compile(r"(?<=[0-9])-(?=[0-9]/[0-9])")
-_LOOSE_HYPHEN: Final = re.compile(r"(?<=[0-9]) *- *(?=[0-9])")
+_LOOSE_HYPHEN: Final = re.compile(r"(?<=[0-9])\s*-\s*(?=[0-9])")
 _ADDRESS_WORDS: Final = re.compile(rf"[0-9]/[0-9]+|[0-9]+(?:-[0-9]+)+(?![0-9])|{_WORD}+|#")
 _LETTER_GAP: Final = re.compile(r"(?<![0-9]) (?![0-9])")
 _GLUED_NUMBER: Final = re.compile(r"([0-9]+)([^0-9]{2,})")
 _ORDINAL: Final = re.compile(r"([0-9]+)(?:st|nd|rd|th)")
 _NUMBER_WITH_LETTER: Final = re.compile(r"[0-9]+[a-z]|[a-z][0-9]+")
 _PO_BOX: Final = re.compile(
-    r"\b(?:p[ .]*o|post office|postal)[ .]*(?:box|bx|drawer)\b[ .#]*|^(?:pob|box)[ .#]+(?=[0-9])"
+    r"\b(?:p[\s.]*o|post\s+office|postal)[\s.]*(?:box|bx|drawer)\b[\s.#]*|^\W*(?:pob|box)[\s.#]+(?=[0-9])"
 )
 _RURAL_ROUTE: Final = re.compile(r"^(?:r ?r|rural rte|rfd|r ?d)(?= [0-9])")
 _ZIP: Final = re.compile(r"([0-9]{5})(?:[- ]*[0-9]{4}|-)?|([0-9]{3,4})(?:-[0-9]{4})?|([0-9]{3,4})[0-9]{4}")
@@ -145,7 +145,8 @@ def unusable_reason(person: Person) -> str | None:
         return "no_first_name"
     if _is_placeholder(last):
         return "no_last_name"
-    if _is_placeholder(normal_name(person.address)) or _is_placeholder(normal_address(person.address).street):
+    address = _without_place(person)
+    if _is_placeholder(_fold(address).translate(_ASCII_SIGNS)) or _is_placeholder(normal_address(address).street):
         return "no_address"
     if not _place(person.city, person.state, person.zip_code):
         return "no_place"
