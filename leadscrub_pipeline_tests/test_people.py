@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from leadscrub_pipeline.domain import usps
@@ -345,12 +345,14 @@ def spelled_people(draw: st.DrawFn, count: int = 2) -> list[Person]:
     return people
 
 
+@settings(max_examples=200, deadline=None)
 @given(spelled_people())
 def test_any_two_spellings_of_a_person_have_one_key(people: list[Person]) -> None:
     assert person_key(people[0]) == person_key(people[1])
     assert unusable_reason(people[0]) is None
 
 
+@settings(max_examples=200, deadline=None)
 @given(spelled_people(), st.sampled_from(["first", "last", "number", "unit", "zip", "generation", "street"]), st.data())
 def test_another_name_number_unit_zip_or_generation_is_another_person(
     people: list[Person], part: str, data: st.DataObject
@@ -390,6 +392,7 @@ def test_another_name_number_unit_zip_or_generation_is_another_person(
     assert person_key(one) != person_key(other)
 
 
+@settings(max_examples=200, deadline=None)
 @given(ANY_PERSON)
 @example(Person("\ud800", "\x00", "\ud800 1", "\udfff", "\x1f", "\x00"))
 @example(Person("a", "b", "Apt 2nd fl", None, None, None))
@@ -401,6 +404,7 @@ def test_any_text_has_a_key_and_a_plain_reason(person: Person) -> None:
     assert reason is None or re.fullmatch("[a-z_]+", reason)
 
 
+@settings(max_examples=200, deadline=None)
 @given(ANY_CHARACTERS, ANY_CHARACTERS, ANY_CHARACTERS)
 def test_surrounding_signs_never_change_a_key(first: str, last: str, city: str) -> None:
     one = Person(first, last, "12 Elm St", city, "TX", None)
@@ -408,11 +412,13 @@ def test_surrounding_signs_never_change_a_key(first: str, last: str, city: str) 
     assert person_key(one) == person_key(two)
 
 
+@settings(max_examples=200, deadline=None)
 @given(st.text(st.characters(), max_size=20))
 def test_a_normal_name_stays_as_it_is(text: str) -> None:
     assert normal_name(normal_name(text)) == normal_name(text)
 
 
+@settings(max_examples=200, deadline=None)
 @given(ADDRESS_LIKE)
 @example("# Fl")
 @example("Apt 2nd fl")

@@ -5,7 +5,7 @@ import re
 
 import phonenumbers
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from leadscrub_pipeline.domain.phones import ParsedPhone, mask_phone, parse_phone, refusal, slow_refusal
@@ -155,6 +155,7 @@ NUMBER_LIKE = st.lists(
 ).map("".join)
 
 
+@settings(max_examples=200, deadline=None)
 @given(
     st.text(st.characters(), max_size=40)
     | NUMBER_LIKE
@@ -179,6 +180,7 @@ def test_anything_is_ten_digits_or_a_known_reason(value: object) -> None:
         assert written in {phone.digits, "1" + phone.digits}, "no digit is dropped or added"
 
 
+@settings(max_examples=200, deadline=None)
 @given(TEN_DIGITS)
 def test_phonenumbers_decides_on_validity(digits: str) -> None:
     phone = parse_phone(digits)
@@ -188,6 +190,7 @@ def test_phonenumbers_decides_on_validity(digits: str) -> None:
         assert phone.digits is None
 
 
+@settings(max_examples=200, deadline=None)
 @given(TEN_DIGITS.filter(lambda digits: digits[3:] != digits[3] * 7))
 def test_the_remembered_answer_of_a_block_is_that_of_each_number(digits: str) -> None:
     assert refusal(digits) == slow_refusal(digits)
@@ -227,18 +230,20 @@ def test_no_pattern_of_phonenumbers_looks_at_the_last_three_digits() -> None:
     assert parse_phone("2465210123").reason != parse_phone("2465212123").reason
 
 
+@settings(max_examples=200, deadline=None)
 @given(st.integers(200, 999), st.integers(200, 999), st.integers(0, 9), st.integers(0, 999), st.integers(0, 999))
 def test_the_last_three_digits_never_decide(area: int, exchange: int, block: int, one: int, other: int) -> None:
     start = f"{area}{exchange}{block}"
     assert slow_refusal(f"{start}{one:03}") == slow_refusal(f"{start}{other:03}")
 
 
+@settings(max_examples=200, deadline=None)
 @given(TEN_DIGITS, st.sampled_from(["{}-{}-{}", "({}) {}-{}", "+1 {} {} {}", "1{}{}{}", "{}.{}.{}"]))
 def test_the_spelling_never_decides(digits: str, form: str) -> None:
     assert parse_phone(form.format(digits[:3], digits[3:6], digits[6:])) == parse_phone(digits)
 
 
-def test_a_hundred_thousand_random_numbers_are_answered() -> None:
+def test_random_numbers_are_answered() -> None:
     draw = random.Random(20261121)
-    accepted = sum(parse_phone(draw.randrange(10**10)).digits is not None for _ in range(100_000))
-    assert 10_000 < accepted < 60_000
+    accepted = sum(parse_phone(draw.randrange(10**10)).digits is not None for _ in range(30_000))
+    assert 3_000 < accepted < 18_000
