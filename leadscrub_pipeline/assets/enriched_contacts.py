@@ -59,9 +59,10 @@ def enriched_contacts(
             result = enrich(engine, book, leads, terms, current, report=context.log.info)
     outcomes = {name: result.outcomes[name] for name in ("hit", "miss", "deferred", "held")}
     context.log.info(
-        f"{result.leads:,} leads: {outcomes['hit']:,} hits, {outcomes['miss']:,} misses, {outcomes['deferred']:,} deferred, "
-        f"{outcomes['held']:,} held; {result.lookups_paid:,} lookups paid ({result.cost} dollars), "
-        f"{result.lookups_reused:,} reused, {result.lookups_unknown:,} of unknown outcome."
+        f"{result.leads:,} leads: {outcomes['hit']:,} hits, {outcomes['miss']:,} misses, "
+        f"{outcomes['deferred']:,} deferred, {outcomes['held']:,} held; "
+        f"{result.lookups_paid:,} lookups paid ({result.cost} dollars), {result.lookups_reused:,} reused, "
+        f"{result.lookups_unknown:,} of unknown outcome."
     )
     if outcomes["deferred"] or outcomes["held"]:
         context.log.warning(

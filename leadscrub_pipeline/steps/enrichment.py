@@ -21,7 +21,7 @@ from leadscrub_pipeline.errors import FailedError, LeadscrubError
 from leadscrub_pipeline.ledger import Busy, Cached, Capped, Claimed, GroupWriter, Held, Ledger, LookupTerms, Settlement
 from leadscrub_pipeline.settings import Settings
 from leadscrub_pipeline.steps.fanout import Fanout
-from leadscrub_pipeline.steps.miss_share import MissShareGuard
+from leadscrub_pipeline.steps.miss_share import WINDOW, MissShareGuard
 from leadscrub_pipeline.steps.progress import Progress
 from leadscrub_pipeline.vendors.idicore import (
     IdicoreClient,
@@ -147,6 +147,10 @@ class _Step:
                     waiting = self._feed(fanout)
                     self._finish(fanout)
                     self._wait_for_others(fanout, waiting)
+            except MissShareError:
+                # Only now is everything settled that was in flight when the guard tripped.
+                self._ledger.suspect_misses(self._terms, limit=WINDOW + self.result.workers)
+                raise
             finally:
                 self._ledger.release([lookup.claim.lookup_id for lookup in fanout.left])
                 self.result.vendor = client.stats.metadata()
@@ -229,11 +233,10 @@ class _Step:
             return
         result.lookups_paid += 1
         if self._guard.record(ended.bought):
-            suspects = self._ledger.suspect_misses(self._terms)
             raise MissShareError(
-                f"More than {self._settings.idicore_max_miss_share:.0%} of the last 100 lookups found nobody. The idiCORE "
-                f"account may be suspended. {suspects} misses are held as suspect and not published; when the account is "
-                "in order, release them with: leadscrub ledger release-suspects."
+                f"More than {self._settings.idicore_max_miss_share:.0%} of the last {WINDOW} lookups found nobody: the "
+                "idiCORE account may be suspended. The misses are held as suspect and not published. When the account "
+                "is in order, release them with: leadscrub ledger release-suspects."
             )
 
     def _flush(self) -> None:

@@ -47,10 +47,11 @@ WHERE h.holders = h.free_holders
 
 def view_definition(dialect: Dialect) -> str:
     """The statement that makes the view on this engine."""
+    contact = ("additional_data", "provenance", "contact")
     held = "\n  UNION ALL\n".join(
         f"  SELECT record_id, processed_at, in_litigator_list, phone_{i} AS phone,\n"
-        f"    {dialect.json_text('additional_data', 'provenance', 'contact', 'is_dead')} AS is_dead,\n"
-        f"    {dialect.json_text('additional_data', 'provenance', 'contact', f'phone_{i}', 'disconnected')} AS disconnected\n"
+        f"    {dialect.json_text(*contact, 'is_dead')} AS is_dead,\n"
+        f"    {dialect.json_text(*contact, f'phone_{i}', 'disconnected')} AS disconnected\n"
         f"  FROM {MASTER.full_name}"
         for i in (1, 2, 3)
     )

@@ -163,7 +163,8 @@ class LeadSelection:
                 key,
                 run_id,
                 select=(
-                    f"SELECT ?, ?, s.lead_number, k.person_key, {KEY_VERSION}, s.identity_hash, {identity}, s.additional "
+                    f"SELECT ?, ?, s.lead_number, k.person_key, {KEY_VERSION}, s.identity_hash, {identity}, "
+                    "s.additional "
                     f"FROM {self._selection} AS s JOIN {self.kept} AS k ON k.lead_number = s.lead_number"
                 ),
                 params=[key, run_id],
@@ -277,7 +278,8 @@ def selection_query(
     names = ", ".join(IDENTITY_COLUMNS)
     return (
         f"SELECT {dialect.row_number()} AS lead_number, {names}, additional, {dialect.sha256(raw)} AS identity_hash "
-        f"FROM (SELECT {', '.join(identity)}, {dialect.json_object(extras)} AS additional FROM ({statement}) AS script) AS lead"
+        f"FROM (SELECT {', '.join(identity)}, {dialect.json_object(extras)} AS additional "
+        f"FROM ({statement}) AS script) AS lead"
     )
 
 
@@ -287,7 +289,7 @@ def _check_names(extras: Sequence[OutputColumn], script_key: str) -> None:
     for name, count in names.items():
         if name == "provenance" or count > 1:
             raise RefusedError(
-                f"Script {script_key}: column {name!r} cannot go to additional_data, where names differ by more than case "
+                f"Script {script_key}: column {name!r} cannot go to additional_data, where names are in lower case "
                 "and provenance is taken. Give it another name with AS."
             )
 

@@ -172,7 +172,8 @@ WITH f AS (
   SELECT {record_id} AS record_id, r.key_version, r.identity_hash, r.additional, e.person_key, e.outcome,
     e.lookup_id, e.looked_up_at, e.expires_at, e.contact, {identity}, {contacts}, {flags}, {reasons}, {times}
   FROM {ENRICHED_CONTACTS.full_name} AS e
-  JOIN {RAW_LEADS.full_name} AS r ON r.partition_key = e.partition_key AND r.run_id = ? AND r.lead_number = e.lead_number
+  JOIN {RAW_LEADS.full_name} AS r
+    ON r.partition_key = e.partition_key AND r.run_id = ? AND r.lead_number = e.lead_number
   {joins}
   WHERE e.partition_key = ? AND e.run_id = ? AND e.outcome IN ('hit', 'miss')
 )

@@ -65,7 +65,7 @@ def require_unchanged(session: Session, *slices: Slice) -> None:
         if read_slice(session, expected.table, expected.partition_key).run_id != expected.run_id:
             asset = _ASSET_OF[expected.table.name]
             raise FailedError(
-                f"{asset} of partition {expected.partition_key} was replaced by another run while this step worked on it. "
+                f"{asset} of partition {expected.partition_key} was replaced by another run meanwhile. "
                 "Nothing was published; materialize the partition again."
             )
 
@@ -81,7 +81,7 @@ def replace_slice(
     details: Mapping[str, object],
     now: datetime,
 ) -> int:
-    """Replace the partition's rows by those of a SELECT that gives the table's columns in order; return their number."""
+    """Replace the partition's rows by those of a SELECT of the table's columns in order; return their number."""
     session.execute(f"DELETE FROM {table.full_name} WHERE partition_key = ?", [partition_key])
     row_count = session.execute(f"INSERT INTO {table.full_name} ({', '.join(table.column_names)}) {select}", params)
     session.execute(
