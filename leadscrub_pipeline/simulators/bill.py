@@ -22,7 +22,7 @@ class BillEntry(NamedTuple):
     reference_id: str
     person_key: str
     outcome: str
-    """``hit``, ``no_match``, or the fault that the request met after it was billed."""
+    """``found``, ``no_match``, or the fault that the request met after it was billed."""
     cost: Decimal
     purpose: str
     """The glba and dppa of the token, parted by a slash."""

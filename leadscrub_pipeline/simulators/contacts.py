@@ -53,7 +53,8 @@ class SimulatedContact(NamedTuple):
 
     @property
     def is_hit(self) -> bool:
-        return self.match in {Match.ONE, Match.SEVERAL}
+        """Whether the lead gets anything from it."""
+        return self.match in {Match.ONE, Match.SEVERAL} and bool(self.phones or self.emails)
 
     def best_phones(self) -> tuple[str, ...]:
         """What a lead should get of this contact: connected before disconnected, then by rank."""

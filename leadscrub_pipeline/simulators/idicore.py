@@ -133,7 +133,7 @@ class IdicoreSimulator:
                 BillEntry(
                     reference_id=str(asked["referenceId"]),
                     person_key=contact.key,
-                    outcome=str(fault.kind) if fault is not None else "hit" if found else "no_match",
+                    outcome=str(fault.kind) if fault is not None else "found" if found else "no_match",
                     cost=self.price,
                     purpose=purpose,
                     request_number=number,

@@ -112,19 +112,21 @@ class Line:
                 return _reset(request, hard=False)
             size = max(1, -(-len(reply.body) // _PIECES))
             for start in range(0, len(reply.body), size):
-                await self._wait(seconds / _PIECES)
+                if await self._wait(seconds / _PIECES):
+                    return _reset(request)
                 await response.write(reply.body[start : start + size])
             await response.write_eof()
         except ConnectionError:
             return _reset(request)
         return response
 
-    async def _wait(self, seconds: float) -> None:
-        """Sleep, but not past the simulator's end."""
+    async def _wait(self, seconds: float) -> bool:
+        """Sleep, but not past the simulator's end; whether that came."""
         try:
             await asyncio.wait_for(self.closing.wait(), seconds)
         except TimeoutError:
-            return
+            return False
+        return True
 
     # --- what an operator asks of a simulator, under /_admin ------------------------------
 
