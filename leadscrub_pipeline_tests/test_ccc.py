@@ -1,0 +1,359 @@
+import asyncio
+import logging
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from leadscrub_pipeline.domain.verdicts import CLEAR, LISTED, Reason, Verdict, unknown
+from leadscrub_pipeline.errors import RefusedError
+from leadscrub_pipeline.settings import Settings
+from leadscrub_pipeline.simulators import Fault, Simulators
+from leadscrub_pipeline.simulators.phones import CONTROL_NUMBERS
+from leadscrub_pipeline.vendors.breaker import BreakerExhaustedError
+from leadscrub_pipeline.vendors.ccc import BatchResult, CccClient, ccc_workers
+from leadscrub_pipeline.vendors.transport import AccessRefusedError
+from leadscrub_pipeline_tests.wire import RESET, FakeTime, reply, wire
+
+PHONES = [f"212555{line:04}" for line in range(100, 130)]
+CONTROLS = ("2025550198", "3125550198")
+
+
+@pytest.fixture
+def sims():
+    with Simulators(seed=1) as running:
+        yield running
+
+
+def settings_for(sims: Simulators, **changes) -> Settings:
+    values = {name.lower(): value for name, value in sims.environment().items()}
+    return Settings(_env_file=None, **(values | {"ccc_timeout": 2.0} | changes))
+
+
+def check(sims: Simulators, phones=PHONES, **changes) -> BatchResult:
+    async def run():
+        async with CccClient(settings_for(sims, **changes), sleep=FakeTime().sleep) as client:
+            return await client.check(phones)
+
+    return asyncio.run(run())
+
+
+def rows(*pairs: tuple[object, object]) -> bytes:
+    return reply(200, orjson.dumps([{"Phone": phone, "IsLitigator": value} for phone, value in pairs]))
+
+
+def check_wire(*answers: object, phones=("2125550101", "2125550102"), controls=(), **changes):
+    """The result of one batch against scripted answers, and the bodies that were sent."""
+
+    async def run():
+        scripts = [answer if isinstance(answer, list) else [answer] for answer in answers]
+        async with wire(*scripts) as server:
+            values = {"ccc_api_url": server.url(), "ccc_api_key": "key", "ccc_control_numbers": ",".join(controls)}
+            wired = Settings(_env_file=None, **(values | {"ccc_timeout": 0.5, "ccc_max_retries": 1} | changes))
+            async with CccClient(wired, sleep=FakeTime().sleep) as client:
+                result = await client.check(list(phones))
+            return result, [orjson.loads(body) for _, body in server.requests]
+
+    return asyncio.run(run())
+
+
+def all_are(result: BatchResult, reason: Reason) -> bool:
+    return bool(result.answers) and set(result.answers.values()) == {unknown(reason)}
+
+
+# --- answers ---------------------------------------------------------------------------------
+
+
+def test_every_phone_gets_the_vendors_answer_and_controls_are_not_among_them(sims):
+    result = check(sims)
+    assert list(result.answers) == PHONES
+    for phone, answer in result.answers.items():
+        assert answer == (LISTED if sims.ccc.is_litigator(phone) else CLEAR)
+    assert (result.requests, result.controls, result.extra) == (1, "all", 0)
+    assert all(sims.ccc.asked[control] == 1 for control in CONTROL_NUMBERS)
+
+
+def test_the_key_travels_in_the_header_and_phones_as_ten_digits_joined_by_commas():
+    async def run():
+        async with wire([rows((2125550101, False))]) as server:
+            values = {"ccc_api_url": server.url(), "ccc_api_key": "the-key", "ccc_control_numbers": CONTROLS[0]}
+            async with CccClient(Settings(_env_file=None, **values)) as client:
+                await client.check(["2125550101"])
+            return server.requests[0]
+
+    head, body = asyncio.run(run())
+    assert head.startswith(b"POST /search HTTP/1.1\r\n")
+    assert b"loginId: the-key\r\n" in head
+    assert orjson.loads(body) == {"PhoneList": "2125550101,2025550198", "OutputFormat": "JsonArray"}
+
+
+@pytest.mark.parametrize("value", [None, "false", "true", 0, 1, "", [], {}, "N"])
+def test_only_true_and_false_are_answers(value):
+    result, _ = check_wire(rows((2125550101, value), (2125550102, True)))
+    assert result.answers == {"2125550101": unknown(Reason.WRONG_TYPE), "2125550102": LISTED}
+
+
+def test_an_answer_without_the_mark_is_no_answer():
+    result, _ = check_wire(reply(200, b'[{"Phone": 2125550101}, {"Phone": "2125550102", "isLitigator": false}]'))
+    assert all_are(result, Reason.WRONG_TYPE)
+
+
+def test_a_phone_missing_from_the_answer_is_not_clean():
+    result, _ = check_wire(rows((2125550101, False)))
+    assert result.answers == {"2125550101": CLEAR, "2125550102": unknown(Reason.MISSING_FROM_ANSWER)}
+
+
+@pytest.mark.parametrize(
+    "phone", [True, None, 2125550102.0, 212555010, 21255501022, "+12125550102", "212-555-0102", "\u0662125550102", {}]
+)
+def test_an_answer_about_no_readable_phone_serves_nobody(phone):
+    result, _ = check_wire(rows(("2125550101", False), (phone, False)))
+    assert result.answers["2125550101"] == CLEAR
+    assert result.answers["2125550102"] == unknown(Reason.MISSING_FROM_ANSWER)
+    assert result.extra == 1
+
+
+def test_an_answer_for_another_phone_is_counted_and_serves_nobody():
+    result, _ = check_wire(rows((2125550101, True), (2125550199, False)))
+    assert result.answers == {"2125550101": LISTED, "2125550102": unknown(Reason.MISSING_FROM_ANSWER)}
+    assert result.extra == 1
+
+
+@pytest.mark.parametrize("values", [(True, False), (False, True), (False, None, False), (True, "x", True)])
+def test_two_different_answers_for_one_phone_are_none(values):
+    result, _ = check_wire(rows(*((2125550101, value) for value in values), (2125550102, False), (2125550102, False)))
+    assert result.answers == {"2125550101": unknown(Reason.CONTRADICTORY_ANSWER), "2125550102": CLEAR}
+
+
+def test_a_phone_that_is_not_ten_digits_is_not_sent_with_the_others():
+    phones = ["2125550101", "1,2125550199", "212555010", "", "\u0662125550101", "2125550101"]
+    result, sent = check_wire(rows((2125550101, False)), phones=phones)
+    assert sent == [{"PhoneList": "2125550101", "OutputFormat": "JsonArray"}]
+    assert result.answers.pop("2125550101") == CLEAR
+    assert len(result.answers) == 4
+    assert all_are(result, Reason.NOT_NANP)
+
+
+def test_an_empty_batch_asks_nobody(sims):
+    assert check(sims, []) == BatchResult({}, 0, "unanswered", 0)
+    assert sims.ccc.scrubs == 0
+
+
+# --- failures --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason", "requests"),
+    [
+        (Fault("html"), Reason.NOT_JSON, 3),
+        (Fault("empty_body"), Reason.NOT_JSON, 3),
+        (Fault("cut_body"), Reason.VENDOR_ERROR, 3),
+        (Fault("reset_before_billing"), Reason.VENDOR_ERROR, 3),
+        (Fault("timeout_before_billing"), Reason.TIMEOUT, 3),
+        (Fault("slow_body", seconds=9), Reason.TIMEOUT, 3),
+        (Fault("server_error", status=500), Reason.VENDOR_ERROR, 3),
+        (Fault("server_error", status=404), Reason.VENDOR_ERROR, 1),
+        (Fault("429", seconds=0), Reason.VENDOR_ERROR, 3),
+        (Fault("429", seconds=3600), Reason.VENDOR_ERROR, 1),
+    ],
+    ids=lambda value: f"{value.kind}-{value.seconds}" if isinstance(value, Fault) else None,
+)
+def test_a_failed_batch_is_never_read_as_not_a_litigator(sims, fault, reason, requests):
+    sims.ccc.faults.add(fault)
+    result = check(sims, ccc_timeout=0.3, ccc_max_retries=2)
+    assert list(result.answers) == PHONES
+    assert all_are(result, reason)
+    assert (result.requests, result.controls) == (requests, "unanswered")
+
+
+@pytest.mark.parametrize("kind", ["html", "cut_body", "reset", "5xx", "429", "wrong_type"])
+def test_a_failure_that_passes_is_repeated(sims, kind):
+    sims.ccc.faults.add(Fault(kind, times=1, seconds=0 if kind == "429" else None))
+    result = check(sims)
+    verdicts = {answer.verdict for answer in result.answers.values()}
+    assert verdicts <= {Verdict.CLEAR, Verdict.LISTED} or kind == "wrong_type"
+
+
+@pytest.mark.parametrize("body", [b'{"error": "x"}', b"null", b"false", b'"ok"', b"0"])
+def test_json_of_another_shape_is_no_answer(body):
+    result, sent = check_wire(reply(200, body))
+    assert all_are(result, Reason.WRONG_SHAPE)
+    assert len(sent) == 2
+
+
+@pytest.mark.parametrize("kind", ["401", "403"])
+def test_a_refused_key_stops_at_once_for_every_batch(sims, kind):
+    sims.ccc.faults.add(Fault(kind))
+
+    async def run():
+        async with CccClient(settings_for(sims)) as client:
+            for _ in range(3):
+                with pytest.raises(AccessRefusedError, match="CCC_API_KEY"):
+                    await client.check(PHONES)
+
+    asyncio.run(run())
+    assert sims.ccc.scrubs == 1
+
+
+def test_a_vendor_that_stays_down_ends_by_name(sims):
+    sims.ccc.faults.add(Fault("5xx"))
+
+    async def run():
+        async with CccClient(settings_for(sims, ccc_max_retries=0), sleep=FakeTime().sleep) as client:
+            results = [await client.check(PHONES) for _ in range(8)]
+            with pytest.raises(BreakerExhaustedError, match="CCC did not recover"):
+                await client.check(PHONES)
+            return results, client.stats
+
+    results, stats = asyncio.run(run())
+    assert stats.requests == 8
+    assert all(all_are(result, Reason.VENDOR_ERROR) for result in results)
+
+
+# --- positive controls -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["all_false", "clear_control", "missing_control"])
+def test_an_account_that_no_longer_finds_known_litigators_clears_nobody(sims, kind):
+    sims.ccc.faults.add(Fault(kind))
+    result = check(sims)
+    assert result.controls == "failed"
+    assert Verdict.CLEAR not in {answer.verdict for answer in result.answers.values()}
+    for phone, answer in result.answers.items():
+        listed = kind != "all_false" and sims.ccc.is_litigator(phone)
+        assert answer == (LISTED if listed else unknown(Reason.CONTROL_FAILED))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "state", "answer"),
+    [
+        (True, True, "all", CLEAR),
+        (True, False, "some", CLEAR),
+        (True, "x", "some", CLEAR),
+        (False, False, "failed", unknown(Reason.CONTROL_FAILED)),
+        (None, "true", "failed", unknown(Reason.CONTROL_FAILED)),
+    ],
+)
+def test_some_controls_found_is_a_warning_and_none_found_makes_clear_unknown(first, second, state, answer):
+    answers = rows((2025550198, first), (3125550198, second), (2125550101, False), (2125550102, True))
+    result, _ = check_wire(answers, controls=CONTROLS)
+    assert result.controls == state
+    assert result.answers == {"2125550101": answer, "2125550102": LISTED}
+    assert result.extra == 0
+
+
+def test_a_control_that_is_asked_about_is_sent_once_and_never_clear():
+    answers = rows((2025550198, False), (3125550198, True), (2125550101, False))
+    result, sent = check_wire(answers, phones=["2125550101", "2025550198"], controls=CONTROLS)
+    assert sent[0]["PhoneList"] == "2125550101,2025550198,3125550198"
+    assert result.answers == {"2125550101": CLEAR, "2025550198": unknown(Reason.CONTROL_FAILED)}
+    answers = rows((2025550198, True), (3125550198, True), (2125550101, False))
+    result, _ = check_wire(answers, phones=["2125550101", "2025550198"], controls=CONTROLS)
+    assert result.answers == {"2125550101": CLEAR, "2025550198": LISTED}
+
+
+def test_without_controls_the_result_says_so():
+    result, _ = check_wire(rows((2125550101, False), (2125550102, False)))
+    assert result.controls == "none_configured"
+    assert set(result.answers.values()) == {CLEAR}
+
+
+@pytest.mark.parametrize(("numbers", "named"), [("2025550198,555", "entry 2"), ("8005550100", "entry 1")])
+def test_a_control_that_is_no_phone_is_refused_without_repeating_it(numbers, named):
+    with pytest.raises(RefusedError, match=named) as caught:
+        CccClient(Settings(_env_file=None, ccc_control_numbers=numbers))
+    assert numbers.rsplit(",", maxsplit=1)[-1] not in str(caught.value)
+
+
+def test_controls_that_leave_no_room_for_phones_are_refused():
+    with pytest.raises(RefusedError, match="CCC_BATCH_SIZE"):
+        CccClient(Settings(_env_file=None, ccc_control_numbers=",".join(CONTROLS), ccc_batch_size=2))
+
+
+# --- one malformed number fails a whole request ----------------------------------------------------
+
+
+@pytest.mark.parametrize("culprits", [[0], [29], [13, 14], [3, 17, 28], list(range(10))])
+@pytest.mark.parametrize("with_controls", [True, False])
+def test_a_refused_batch_is_halved_until_the_culprit_stands_alone(sims, culprits, with_controls):
+    bad = frozenset(PHONES[at] for at in culprits)
+    sims.ccc.faults.add(Fault("malformed", phones=bad))
+    result = check(sims, **({} if with_controls else {"ccc_control_numbers": ""}))
+    assert set(result.answers) == set(PHONES)
+    for phone, answer in result.answers.items():
+        expected = LISTED if sims.ccc.is_litigator(phone) else CLEAR
+        assert answer == (unknown(Reason.MALFORMED_BY_VENDOR) if phone in bad else expected)
+    assert result.requests < 60
+
+
+def test_a_single_malformed_phone_is_told_from_a_vendor_that_refuses_everything(sims):
+    sims.ccc.faults.add(Fault("malformed", phones=frozenset(PHONES[:1])))
+    assert all_are(check(sims, PHONES[:1]), Reason.MALFORMED_BY_VENDOR)
+    assert all_are(check(sims, PHONES[:1], ccc_control_numbers=""), Reason.VENDOR_ERROR)
+
+
+def test_a_malformed_control_is_the_culprit_itself_and_clears_nobody(sims):
+    sims.ccc.faults.add(Fault("malformed", phones=frozenset(CONTROL_NUMBERS[:1])))
+    result = check(sims)
+    assert result.controls == "failed"
+    for phone, answer in result.answers.items():
+        assert answer == (LISTED if sims.ccc.is_litigator(phone) else unknown(Reason.CONTROL_FAILED))
+    assert result.requests == 3
+
+
+@pytest.mark.parametrize("with_controls", [True, False])
+def test_a_vendor_that_refuses_everything_is_not_asked_for_every_phone(sims, with_controls):
+    sims.ccc.faults.add(Fault("bad_request"))
+    phones = [f"{area}555{line:04}" for area in (212, 312, 415) for line in range(100, 200)]
+    result = check(sims, phones, **({} if with_controls else {"ccc_control_numbers": ""}))
+    assert set(result.answers) == set(phones)
+    assert all_are(result, Reason.VENDOR_ERROR)
+    assert result.requests <= 60
+
+
+# --- batches, workers, property ----------------------------------------------------------------------
+
+
+def test_batches_hold_distinct_phones_and_leave_room_for_the_controls():
+    client = CccClient(Settings(_env_file=None, ccc_batch_size=12, ccc_control_numbers=",".join(CONTROLS)))
+    batches = client.batches([*PHONES, *PHONES[:5]])
+    assert [len(batch) for batch in batches] == [10, 10, 10]
+    assert [phone for batch in batches for phone in batch] == PHONES
+    assert client.batches([]) == []
+
+
+@pytest.mark.parametrize(("phones", "workers"), [(0, 2), (1000, 2), (4000, 6), (1_000_000, 16)])
+def test_workers_grow_with_the_batches_between_their_bounds(phones, workers):
+    assert ccc_workers(phones, Settings(_env_file=None)) == workers
+
+
+VALUES = st.sampled_from([True, False, None, 0, 1, "true", "false"])
+ROWS = st.lists(st.tuples(st.sampled_from([2125550101, "2125550102", 2125550103, 2025550198, None, "x"]), VALUES))
+
+
+@settings(max_examples=300, deadline=None)
+@given(ROWS, st.booleans())
+def test_clear_always_has_a_false_and_nothing_else_behind_it(pairs, with_controls):
+    values = {"ccc_control_numbers": CONTROLS[0]} if with_controls else {}
+    client = CccClient(Settings(_env_file=None, **values))
+    phones = ["2125550101", "2125550102", "2125550103"]
+    work = type("W", (), {"extra": 0, "controls": [], "answers": {}})()
+    client._take([{"Phone": p, "IsLitigator": v} for p, v in pairs], phones, CONTROLS[:1] * with_controls, work)
+    said = {phone: [v for p, v in pairs if str(p) == phone] for phone in [*phones, CONTROLS[0]]}
+    assert set(work.answers) == set(phones)
+    for phone, answer in work.answers.items():
+        if answer == CLEAR:
+            assert said[phone]
+            assert all(value is False for value in said[phone])
+            assert not with_controls or (said[CONTROLS[0]] and all(value is True for value in said[CONTROLS[0]]))
+        if said[phone] and all(value is True for value in said[phone]):
+            assert answer == LISTED
+
+
+def test_no_phone_and_no_key_gets_into_logs_or_errors(caplog):
+    caplog.set_level(logging.DEBUG)
+    check_wire(RESET, rows((2125550101, False)), [], controls=CONTROLS)
+    check_wire(reply(400), controls=CONTROLS)
+    assert "212555" not in caplog.text
+    assert "202555" not in caplog.text
