@@ -134,6 +134,8 @@ WITH RECURSIVE x AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM x) SELECT * FROM 
 WITH x AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM x) SELECT * FROM x
 WITH FUNCTION f() RETURNS INT AS '1' SELECT f()
 WITH x AS MATERIALIZED (SELECT 1) SELECT * FROM x
+SELECT a FROM leads WHERE a NOT LIKE ANY ('x', 'y')
+SELECT a FROM leads WHERE a not  ilike /* x */ all ('x', 'y')
 SELECT {{ x }}
 SELECT {% if x %} 1 {% endif %}
 SELECT * FROM {{ ref('leads') }}
@@ -440,7 +442,7 @@ def test_all_findings_are_told_and_not_only_the_first():
         ("- - - - - - - - ", ""),
         ("[", "]"),
         ("{", "}"),
-        ("1 + 1 + 1 + 1 + 1 + ", ""),
+        ("1 + 1 + 1 + 1 + 1 + 1 + 1 + 1 + ", ""),
         ("COALESCE(ZEROIFNULL(", ", 1))"),
         ("(", ""),
         ("", ")"),

@@ -146,7 +146,7 @@ def _check_cast(node: exp.Expr) -> str | None:
     if kind in (exp.DType.TIMESTAMPLTZ, exp.DType.TIMESTAMPTZ):
         return "A cast to a time with zone cannot be carried over. Use TIMESTAMP_NTZ."
     if isinstance(node, exp.TryCast) and kind in _GUESSED_TYPES:
-        return f"TRY_CAST to {kind.value} guesses in Snowflake; use TRY_TO_DATE with a format, or TRY_TO_BOOLEAN."
+        return f"TRY_CAST to {kind.value} guesses in Snowflake; use TRY_TO_DATE or TRY_TO_TIMESTAMP with a format."
     return None
 
 
@@ -156,7 +156,6 @@ _GUESSED_TYPES: Final = (
     exp.DType.TIMESTAMP,
     exp.DType.TIMESTAMPNTZ,
     exp.DType.DATETIME,
-    exp.DType.BOOLEAN,
 )
 
 
@@ -215,6 +214,12 @@ def _check_values(node: exp.Expr) -> str | None:
     return None
 
 
+def _check_join(node: exp.Expr) -> str | None:
+    if node.args.get("side") in ("RIGHT", "FULL") and (node.args.get("using") or node.args.get("method")):
+        return "RIGHT and FULL JOIN with USING or NATURAL cannot be carried over; join with ON."
+    return None
+
+
 def _check_unit(node: exp.Expr) -> str | None:
     unit = node.args.get("unit")
     if unit is None and isinstance(node, exp.Extract):
@@ -237,6 +242,7 @@ _CHECKS: Final[dict[type[exp.Expr], Check]] = {
     exp.TsOrDsToDate: _check_to_date,
     exp.Pad: _check_pad,
     exp.Escape: _check_escape,
+    exp.Join: _check_join,
     exp.Values: _check_values,
     exp.Levenshtein: _only("this", "expression"),
     exp.RegexpLike: _only("this", "expression"),

@@ -149,6 +149,13 @@ def _check_tokens(tokens: list[Token]) -> None:
     first = next(starts, tokens[0])
     if first.token_type not in (TokenType.SELECT, TokenType.WITH):
         raise RefusedError(f"{_spot(first)}The statement must start with SELECT or WITH.")
+    for negation, like, choice in zip(tokens, tokens[1:], tokens[2:], strict=False):
+        # Whether NOT applies to each pattern or to the whole is not plain, and the parser would decide it.
+        if [negation.text.upper(), choice.text.upper()] in (
+            ["NOT", "ANY"],
+            ["NOT", "ALL"],
+        ) and "LIKE" in like.text.upper():
+            raise RefusedError(f"{_spot(negation)}Write NOT (x LIKE ANY (...)) instead of x NOT LIKE ANY (...).")
     _check_nesting(tokens)
 
 
@@ -320,6 +327,12 @@ def _check_rows(node: exp.Expr) -> str | None:
     return "VALUES takes rows in brackets."
 
 
+def _check_literal(node: exp.Expr) -> str | None:
+    if node.args.get("is_string") or re.fullmatch(r"(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", node.name):
+        return None
+    return "This is not a plain number."
+
+
 def _check_select(node: exp.Expr) -> str | None:
     return None if node.args.get("expressions") else "A SELECT needs at least one column."
 
@@ -347,6 +360,7 @@ def _check_bracket(node: exp.Expr) -> str | None:
 
 
 _CHECKS: Final[dict[type[exp.Expr], Callable[[exp.Expr], str | None]]] = {
+    exp.Literal: _check_literal,
     exp.Select: _check_select,
     exp.Star: _check_star,
     exp.Any: _check_choice,

@@ -172,7 +172,7 @@ _TEMPLATE: Final = """\
 -- One SELECT in Snowflake's dialect. Needed columns: first name, last name, address, and a
 -- ZIP code or city and state. Other columns travel along in additional_data. When a column
 -- is not recognised, say which it is in the header:
---   columns : address = property_address, zip_code = "Zip"
+--   -- columns: address = property_address, zip_code = "Zip"
 SELECT
     first_name,
     last_name,
