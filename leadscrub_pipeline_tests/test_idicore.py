@@ -506,6 +506,45 @@ def test_workers_queued_for_their_pace_do_not_run_into_a_vendor_that_went_down(s
     assert len(asyncio.run(run())) <= 12
 
 
+def test_stopping_ends_whoever_waits_and_lets_requests_on_the_wire_finish(sims):
+    """A terminate in the UI had to wait three minutes for a breaker, or made unknown outcomes by cancelling all."""
+    sims.idicore.faults.add(Fault("server_error", requests=range(1, 11), status=500))
+
+    async def run():
+        sent = Sent()
+        async with IdicoreClient(settings_for(sims, idicore_timeout=30)) as client:
+            sims.idicore.latency = 0.5
+            on_the_wire = [asyncio.create_task(search(client, number, sent=sent)) for number in range(15)]
+            await until(lambda: client.stats.breaker_openings == 1)
+            waiting = [asyncio.create_task(search(client, number, sent=sent)) for number in range(15, 40)]
+            await asyncio.sleep(0.05)
+            client.stop()
+            stopped = await asyncio.gather(*waiting, search(client, 99, sent=sent), return_exceptions=True)
+            finished = await asyncio.gather(*on_the_wire, return_exceptions=True)
+        assert len(asyncio.all_tasks()) == 1
+        return stopped, finished, sent.count
+
+    stopped, finished, sent = asyncio.run(run())
+    assert all(isinstance(result, NotBilledError) and result.reason == "stopped" for result in stopped)
+    assert [isinstance(result, OutcomeUnknownError) for result in finished].count(True) == 10
+    assert not any(isinstance(result, NotBilledError) for result in finished)
+    assert sent == sims.idicore.searches == 15
+
+
+def test_stopping_ends_a_wait_for_the_next_repeat(sims):
+    sims.idicore.faults.add(Fault("429", seconds=20))
+
+    async def run():
+        async with IdicoreClient(settings_for(sims)) as client:
+            task = asyncio.create_task(search(client))
+            await until(lambda: client.stats.retries == 1)
+            client.stop()
+            with pytest.raises(NotBilledError, match="stopped"):
+                await task
+
+    asyncio.run(run())
+
+
 def test_cancelled_workers_leave_no_task_and_no_open_connection_behind(sims):
     sims.idicore.latency = 5.0
 

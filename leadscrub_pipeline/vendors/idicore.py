@@ -100,21 +100,23 @@ class IdicoreClient:
             )
         self._session: aiohttp.ClientSession | None = None
         self._now = now
+        self._plain_sleep = sleep
         self._breaker = Breaker(
-            "idiCORE", failures=BREAKER_FAILURES, seconds=settings.leadscrub_breaker_seconds, sleep=sleep
+            "idiCORE", failures=BREAKER_FAILURES, seconds=settings.leadscrub_breaker_seconds, sleep=self._sleep
         )
         self.stats = Stats(self._breaker)
-        self._pacer = Pacer(settings.idicore_requests_per_second, sleep=sleep)
+        self._pacer = Pacer(settings.idicore_requests_per_second, sleep=self._sleep)
         self._repeats = Repeats(
             retries=settings.idicore_max_retries,
             base_delay=settings.idicore_retry_base_delay,
             max_delay=settings.idicore_retry_max_delay,
-            sleep=sleep,
+            sleep=self._sleep,
             stats=self.stats,
         )
         self._tokens: dict[tuple[str, str], _Token] = {}
         self._sign_ins: dict[tuple[str, str], asyncio.Task[str]] = {}
         self._refused: str | None = None
+        self._stopping = asyncio.Event()
 
     @property
     def is_loopback(self) -> bool:
@@ -150,7 +152,7 @@ class IdicoreClient:
         first byte may leave; what it raises comes through, and then nothing left.
 
         Raises:
-            NotBilledError: repeats of what was certainly not billed are used up, or would not help.
+            NotBilledError: repeats of what was certainly not billed are used up, or would not help, or ``stop``.
             OutcomeUnknownError: it may have been billed.
             AccessRefusedError: sign-in or address not accepted; all further searches raise it at once.
             BreakerExhaustedError: the vendor did not recover.
@@ -164,6 +166,25 @@ class IdicoreClient:
                 self._breaker.count_failure()
             failure = OutcomeUnknownError if error.may_have_arrived else NotBilledError
             raise failure(error.reason, status=error.status) from None
+
+    def stop(self) -> None:
+        """Let requests on the wire finish, and end all others with ``NotBilledError("stopped")``, those to come too.
+
+        For interrupts: a search may wait minutes for breaker or pace with nothing on the wire.
+        Call it in the client's loop, from another thread by ``loop.call_soon_threadsafe``.
+        """
+        self._stopping.set()
+
+    async def _sleep(self, seconds: float) -> None:
+        """Between requests only, so that ending a sleep early loses nothing."""
+        self._raise_if_over()
+        waits = [asyncio.ensure_future(self._plain_sleep(seconds)), asyncio.ensure_future(self._stopping.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        self._raise_if_over()
 
     async def _attempt(self, search: "_Search") -> SearchAnswer:
         async with self._breaker.attempt() as attempt:
@@ -200,7 +221,7 @@ class IdicoreClient:
         return reply
 
     async def _post_search(self, search: "_Search", token: str) -> Reply:
-        self._stop_if_refused()
+        self._raise_if_over()
         headers = {"Authorization": token}
         self.stats.requests += 1
         reply = await post(
@@ -242,9 +263,11 @@ class IdicoreClient:
         )
         raise AccessRefusedError(self._refused)
 
-    def _stop_if_refused(self) -> None:
+    def _raise_if_over(self) -> None:
         if self._refused is not None:
             raise AccessRefusedError(self._refused)
+        if self._stopping.is_set():
+            raise NotBilledError("stopped")
 
     @property
     def _timeout(self) -> float:
@@ -264,7 +287,7 @@ class IdicoreClient:
         All who need one at the same time share one sign-in, its failure included. It is a
         task of its own, so that it outlives whoever of them is cancelled.
         """
-        self._stop_if_refused()
+        self._raise_if_over()
         pair = (purpose.glba, purpose.dppa)
         token = self._tokens.get(pair)
         if token and token.text != refused and timedelta(0) <= self._now() - token.asked_at < TOKEN_LIFE:
@@ -274,7 +297,7 @@ class IdicoreClient:
             task = self._sign_ins[pair] = asyncio.create_task(self._repeats.run(lambda: self._sign_in(pair)))
             task.add_done_callback(lambda task: self._sign_in_ended(pair, task))
         token_text = await asyncio.shield(task)
-        self._stop_if_refused()
+        self._raise_if_over()
         return token_text
 
     def _sign_in_ended(self, pair: tuple[str, str], task: asyncio.Task[str]) -> None:
