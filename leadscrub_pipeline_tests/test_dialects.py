@@ -8,6 +8,7 @@ from datetime import date, datetime
 from decimal import Decimal
 
 import duckdb
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -130,6 +131,9 @@ VALUES = [
     ("TRY_CAST('x' AS INT)", None),
     ("TO_NUMBER('12.75', 10, 1)", Decimal("12.8")),
     ("TRY_TO_NUMBER('1,000')", None),
+    ("TRY_TO_NUMBER('1_000')", None),
+    ("TRY_CAST('1_000' AS INT)", None),
+    ("TRY_TO_DOUBLE('1_000.5')", None),
     ("0.1::FLOAT", 0.1),
     ("TO_BOOLEAN('on')", True),
     ("TRY_TO_BOOLEAN('maybe')", None),
@@ -289,6 +293,11 @@ def test_the_promised_constructs_work_together(connection):
         ("SELECT DATE_PART(epoch_second, a) AS a FROM leads", "EPOCH"),
         ("SELECT LAST_DAY(a, 'year') AS a FROM leads", "LAST_DAY"),
         ("SELECT a FROM (VALUES (1)) AS v", "VALUES"),
+        ("SELECT (a / 3)::VARCHAR AS a FROM leads", "ROUND"),
+        ("SELECT AVG(a) || '' AS a FROM leads", "ROUND"),
+        ("SELECT LPAD(a / b, 5, '0') AS a FROM leads", "ROUND"),
+        ("SELECT a FROM (SELECT zip AS a, score AS a FROM leads) x", "comes twice"),
+        ("SELECT a FROM leads_db.public.csv", "look for a file"),
         ("SELECT a LIKE ANY (SELECT 'x') AS a FROM leads", "ANY"),
         ("SELECT zip FROM leads FULL JOIN t USING (zip)", "FULL JOIN"),
         ("SELECT zip FROM leads NATURAL RIGHT JOIN t", "NATURAL"),
@@ -315,6 +324,11 @@ def test_a_function_that_the_guard_knows_and_nobody_has_carried_over_is_refused(
             to_duckdb(guarded(f"SELECT {function} AS a FROM leads"))
 
 
+def test_a_number_with_an_underscore_is_no_number(connection):
+    with pytest.raises(duckdb.InvalidInputException, match="not recognized"):
+        value(connection, "'1_000'::INT")
+
+
 @settings(max_examples=100, deadline=None)
 @given(
     parts=st.lists(
@@ -333,6 +347,15 @@ def test_joined_texts_are_null_as_soon_as_one_is(connection, parts):
 def test_adding_days_and_counting_them_back_agree(connection, days, start):
     expression = f"DATEDIFF(day, '{start}'::DATE, DATEADD(day, {days}, '{start}'::DATE))"
     assert value(connection, expression) == days
+
+
+def test_a_missing_table_is_not_taken_from_the_process_when_replacements_are_off():
+    # DuckDB looks even for DATABASE.SCHEMA.TABLE among the variables of the Python code that calls it.
+    LEADS = pa.table({"A": [1]})  # noqa: N806, F841
+    sql = to_duckdb(guarded("SELECT a FROM memory.main.leads", allowed=("memory",)))
+    config = {"enable_external_access": "false", "python_enable_replacements": "false"}
+    with duckdb.connect(":memory:", config=config) as locked, pytest.raises(duckdb.CatalogException):
+        locked.execute(sql)
 
 
 def test_the_statement_that_was_guarded_is_not_changed_by_carrying_it_over():

@@ -58,7 +58,7 @@ def carry_findings(guarded: GuardedStatement) -> list[str]:
             findings.append(place(node) + problem)
     if not findings and written_size(guarded.expression) > MAX_NODES:
         findings.append("It becomes too long in DuckDB's dialect: functions that stand many deep in each other.")
-    return [*dict.fromkeys(findings), *_confusable_names(guarded.expression)]
+    return [*dict.fromkeys(findings), *_confusable_names(guarded.expression), *_repeated_names(guarded.expression)]
 
 
 def _carried(expression: exp.Query) -> str:
@@ -77,7 +77,7 @@ def _written(node: exp.Expr) -> str:
 
 def _confusable_names(tree: exp.Expr) -> list[str]:
     """Names that Snowflake keeps apart and DuckDB, which ignores case, does not."""
-    findings = []
+    findings: list[str] = []
     sources = [node.alias_or_name for node in tree.find_all(exp.Table, exp.Subquery, exp.Values, exp.CTE)]
     groups = [sources, *([item.alias_or_name for item in select.expressions] for select in tree.find_all(exp.Select))]
     for group in groups:
@@ -87,6 +87,16 @@ def _confusable_names(tree: exp.Expr) -> list[str]:
             for name in group
             if seen.setdefault(name.lower(), name) != name
         ]
+    return findings
+
+
+def _repeated_names(tree: exp.Expr) -> list[str]:
+    """A name given twice in one SELECT: ambiguous in Snowflake when it is used, the first one in DuckDB."""
+    findings = []
+    for select in tree.find_all(exp.Select):
+        names = [item.alias_or_name for item in select.expressions if item.alias_or_name not in ("", "*")]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        findings += [f'{place(select)}"{name}" comes twice in one SELECT; give each its own name.' for name in twice]
     return findings
 
 
@@ -120,7 +130,7 @@ def _check_format(node: exp.Expr) -> str | None:
 
 def _check_to_char(node: exp.Expr) -> str | None:
     if node.args.get("format") is None:
-        return None
+        return _check_written_number(node)
     return "TO_VARCHAR and TO_CHAR with a format cannot be carried over unless the value is plainly a date."
 
 
@@ -139,17 +149,24 @@ def _check_cast(node: exp.Expr) -> str | None:
     kind = to.this
     if kind in TEXT_TYPES and to.expressions:
         return "A cast to VARCHAR with a length cannot be carried over: DuckDB does not enforce it. Use LEFT(x, n)."
-    if kind in (exp.DType.CHAR, exp.DType.NCHAR):
-        return "A cast to CHAR cannot be carried over. Use LEFT(x, 1)."
-    if kind in (exp.DType.VARIANT, exp.DType.OBJECT, exp.DType.ARRAY):
-        return _JSON
-    if kind in (exp.DType.TIMESTAMPLTZ, exp.DType.TIMESTAMPTZ):
-        return "A cast to a time with zone cannot be carried over. Use TIMESTAMP_NTZ."
+    if kind in TEXT_TYPES:
+        return _check_written_number(node)
     if isinstance(node, exp.TryCast) and kind in _GUESSED_TYPES:
         return f"TRY_CAST to {kind.value} guesses in Snowflake; use TRY_TO_DATE or TRY_TO_TIMESTAMP with a format."
-    return None
+    return _REFUSED_TYPES.get(kind)
 
 
+_CHAR: Final = "A cast to CHAR cannot be carried over. Use LEFT(x, 1)."
+_ZONE: Final = "A cast to a time with zone cannot be carried over. Use TIMESTAMP_NTZ."
+_REFUSED_TYPES: Final[dict[exp.DType, str]] = {
+    exp.DType.CHAR: _CHAR,
+    exp.DType.NCHAR: _CHAR,
+    exp.DType.TIMESTAMPLTZ: _ZONE,
+    exp.DType.TIMESTAMPTZ: _ZONE,
+    exp.DType.VARIANT: _JSON,
+    exp.DType.OBJECT: _JSON,
+    exp.DType.ARRAY: _JSON,
+}
 _GUESSED_TYPES: Final = (
     exp.DType.DATE,
     exp.DType.TIME,
@@ -174,7 +191,7 @@ def _only(*parts: str) -> Check:
 def _check_pad(node: exp.Expr) -> str | None:
     width = node.args.get("expression")
     if isinstance(width, exp.Literal) and width.name.isdigit() and int(width.name) <= MAX_PAD:
-        return None
+        return _check_written_number(node)
     return f"LPAD and RPAD need a plain width of at most {MAX_PAD}."
 
 
@@ -214,6 +231,25 @@ def _check_values(node: exp.Expr) -> str | None:
     return None
 
 
+def _check_table(node: exp.Expr) -> str | None:
+    """DuckDB takes DB.SCHEMA.CSV for a file of that name when there is no such table."""
+    if node.name.lower() in _FILE_ENDINGS:
+        return f"A table named {node.name} cannot be read by the embedded warehouse, which would look for a file."
+    return None
+
+
+_FILE_ENDINGS: Final = frozenset(
+    {"csv", "tsv", "txt", "gz", "zst", "parquet", "json", "jsonl", "ndjson", "db", "duckdb", "xlsx", "arrow", "avro"}
+)
+
+
+def _check_written_number(node: exp.Expr) -> str | None:
+    """The value that becomes text must not be a quotient: Snowflake keeps six decimals of it, DuckDB all it has."""
+    if any(isinstance(part.unnest(), exp.Div | exp.Avg | exp.Median) for part in node.iter_expressions()):
+        return "A quotient or average has other decimals as text in DuckDB; ROUND it first."
+    return None
+
+
 def _check_join(node: exp.Expr) -> str | None:
     if node.args.get("side") in ("RIGHT", "FULL") and (node.args.get("using") or node.args.get("method")):
         return "RIGHT and FULL JOIN with USING or NATURAL cannot be carried over; join with ON."
@@ -242,6 +278,9 @@ _CHECKS: Final[dict[type[exp.Expr], Check]] = {
     exp.TsOrDsToDate: _check_to_date,
     exp.Pad: _check_pad,
     exp.Escape: _check_escape,
+    exp.Table: _check_table,
+    exp.Concat: _check_written_number,
+    exp.DPipe: _check_written_number,
     exp.Join: _check_join,
     exp.Values: _check_values,
     exp.Levenshtein: _only("this", "expression"),

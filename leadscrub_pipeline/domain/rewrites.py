@@ -30,6 +30,8 @@ _COPIES: Final[dict[type[exp.Expr], int]] = {
     exp.StrPosition: 6,
     exp.Substring: 2,
     exp.ToBoolean: 5,
+    exp.ToDouble: 2,
+    exp.ToNumber: 2,
 }
 """How often the DuckDB form of a function holds one of its arguments."""
 
@@ -71,7 +73,7 @@ def _copies(node: exp.Expr, child: exp.Expr) -> int:
     if isinstance(node, exp.Like | exp.ILike) and isinstance(node.expression, exp.Any | exp.All):
         return max(len(node.expression.this.expressions), 1) if child is node.this else 1
     if isinstance(node, exp.Cast | exp.TryCast) and node.args["to"].this not in TEXT_TYPES:
-        return 1
+        return 2
     if isinstance(node, exp.Cast | exp.TryCast | exp.ToChar | exp.DPipe | exp.Concat | exp.Pad):
         return 1 if _is_text(child) else _TEXT_COPIES
     return _COPIES.get(type(node), 1)
@@ -145,10 +147,27 @@ def _text_cast(value: exp.Expr) -> exp.Expr:
     return exp.Cast(this=value.copy(), to=exp.DataType.build("TEXT"))
 
 
-def _cast_as_text(node: exp.Expr) -> None:
-    to = node.args.get("to")
-    if to is None or to.this in TEXT_TYPES:
+def _cast(node: exp.Expr) -> None:
+    to = node.args["to"].this
+    if to in TEXT_TYPES:
         node.replace(_as_text(node.this))
+    elif to in (exp.DType.DECIMAL, exp.DType.DOUBLE):
+        _read_number(node)
+
+
+def _read_number(node: exp.Expr) -> None:
+    """DuckDB reads 1_000 as a number, Snowflake does not."""
+    value = node.this
+    if isinstance(value, exp.Literal) and "_" not in value.name:
+        return
+    lenient = isinstance(node, exp.TryCast) or node.args.get("safe")
+    stop = exp.Null() if lenient else _call("ERROR", "Numeric value is not recognized")
+    marked = exp.If(this=_call("CONTAINS", _text_cast(value), "_"), true=stop)
+    node.set("this", exp.Case(ifs=[marked], default=value.copy()))
+
+
+def _write_as_text(node: exp.Expr) -> None:
+    node.replace(_as_text(node.this))
 
 
 def _join_as_text(node: exp.Expr) -> None:
@@ -216,7 +235,7 @@ def _is_date(node: exp.Expr) -> bool:
 REWRITES: Final[dict[type[exp.Expr], Callable[[exp.Expr], None]]] = {
     exp.ArgMax: _with_null("ARG_MAX_NULL"),
     exp.ArgMin: _with_null("ARG_MIN_NULL"),
-    exp.Cast: _cast_as_text,
+    exp.Cast: _cast,
     exp.Concat: _join_as_text,
     exp.CountIf: _count_true,
     exp.DPipe: _join_as_text,
@@ -231,6 +250,8 @@ REWRITES: Final[dict[type[exp.Expr], Callable[[exp.Expr], None]]] = {
     exp.Pad: _pad_as_text,
     exp.RegexpExtract: _first_match,
     exp.TimestampTrunc: _keep_date,
-    exp.ToChar: _cast_as_text,
-    exp.TryCast: _cast_as_text,
+    exp.ToChar: _write_as_text,
+    exp.ToDouble: _read_number,
+    exp.ToNumber: _read_number,
+    exp.TryCast: _cast,
 }
