@@ -5,14 +5,14 @@ that kill the client. The command line of that process stands here too.
 """
 
 import argparse
-import asyncio
 import json
-import signal
+import os
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -158,30 +158,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for text in options.fault:
             vendor, fault = parse_fault(text)
             getattr(simulators, vendor).faults.add(fault)
-        asyncio.run(_serve(simulators, as_json=options.json, while_stdin=options.while_stdin))
+        simulators.serve(partial(_announce, as_json=options.json, while_stdin=options.while_stdin))
     except LeadscrubError as error:
         print(error, file=sys.stderr)  # noqa: T201 - a process's edge
         return error.exit_code
     return 0
 
 
-async def _serve(simulators: Simulators, *, as_json: bool, while_stdin: bool) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+def _announce(simulators: Simulators, *, as_json: bool, while_stdin: bool) -> None:
     if while_stdin:
         # A parent that is killed closes its end of the pipe: no simulator outlives its test.
-        threading.Thread(target=_when_stdin_closes, args=(loop, stop), daemon=True).start()
-    async with simulators.serving():
-        print("\n".join(_first_lines(simulators, as_json=as_json)), flush=True)  # noqa: T201 - a process's edge
-        await stop.wait()
+        threading.Thread(target=_stop_with_stdin, args=(simulators,), daemon=True).start()
+    print("\n".join(_first_lines(simulators, as_json=as_json)), flush=True)  # noqa: T201 - a process's edge
 
 
-def _when_stdin_closes(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
-    sys.stdin.buffer.read()
-    with suppress(RuntimeError):
-        loop.call_soon_threadsafe(stop.set)
+def _stop_with_stdin(simulators: Simulators) -> None:
+    os.read(sys.stdin.fileno(), 1)
+    simulators.stop()
 
 
 def _first_lines(simulators: Simulators, *, as_json: bool) -> Iterator[str]:

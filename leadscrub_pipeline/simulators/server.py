@@ -4,9 +4,10 @@ Starting, stopping and addresses; what a vendor answers does not belong here.
 """
 
 import asyncio
+import signal
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
@@ -106,8 +107,9 @@ class Simulators:
 
     def stop(self) -> None:
         """Close all connections, those of requests in flight too, and the bill's file."""
-        if self._loop is not None and self._stop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._stop.set)
+        if self._loop is not None and self._stop is not None:
+            with suppress(RuntimeError):  # the loop has ended by itself
+                self._loop.call_soon_threadsafe(self._stop.set)
         if self._thread is not None:
             self._thread.join()
             self._thread = None
@@ -133,20 +135,27 @@ class Simulators:
             self.ports = (taken[0], taken[1], taken[2])
             yield self
 
-    def _run(self, ready: threading.Event) -> None:
-        async def until_stopped() -> None:
-            self._loop = asyncio.get_running_loop()
-            self._stop = asyncio.Event()
-            async with self.serving():
-                ready.set()
-                await self._stop.wait()
+    def serve(self, announce: Callable[[Self], None]) -> None:
+        """Serve in the foreground until SIGINT, SIGTERM or ``stop``; ``announce`` is called once all ports are open."""
+        asyncio.run(self._until_stopped(lambda: announce(self), with_signals=True))
 
+    def _run(self, ready: threading.Event) -> None:
         try:
-            asyncio.run(until_stopped())
+            asyncio.run(self._until_stopped(ready.set, with_signals=False))
         except UnavailableError as error:
             self._problem = error
         finally:
             ready.set()
+
+    async def _until_stopped(self, announce: Callable[[], None], *, with_signals: bool) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        if with_signals:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._loop.add_signal_handler(number, self._stop.set)
+        async with self.serving():
+            announce()
+            await self._stop.wait()
 
 
 @asynccontextmanager
