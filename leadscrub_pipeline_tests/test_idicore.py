@@ -2,6 +2,7 @@ import asyncio
 import logging
 import time
 import traceback
+from collections import Counter
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
@@ -18,6 +19,7 @@ from leadscrub_pipeline.vendors.idicore import (
     IdicoreClient,
     NotBilledError,
     OutcomeUnknownError,
+    SearchAnswer,
     endpoint_of,
     idicore_workers,
 )
@@ -307,6 +309,57 @@ def test_the_pace_is_kept_by_all_workers_together(sims):
     assert asyncio.run(run()) >= 12 / 40
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_under_all_faults_at_once_every_result_agrees_with_the_bill(sims, seed):
+    kinds = ["timeout_before_billing", "timeout_after_billing", "reset_before_billing", "reset_after_billing", "429"]
+    kinds += ["html", "cut_body", "short_answer", "too_many_matches", "bad_request", "5xx"]
+    for kind in kinds:
+        sims.idicore.faults.add(Fault(kind, share=0.04, seconds=0 if kind == "429" else None))
+    sims.idicore.faults.add(Fault("server_error", share=0.04, status=502, billed=True))
+    sims.idicore.faults.add(Fault("server_error", share=0.2, operation="sign_in"))
+    sent = {number: Sent() for number in range(240)}
+
+    async def run():
+        changed = settings_for(
+            sims,
+            idicore_timeout=0.4,
+            idicore_not_billed_statuses="503",
+            idicore_retry_base_delay=0.001,
+            leadscrub_breaker_seconds=0.05,
+            idicore_requests_per_second=1000 * (seed + 1),
+        )
+        async with IdicoreClient(changed) as client:
+            queue = iter(sent)
+            results = {}
+
+            async def worker():
+                for number in queue:
+                    if number % 60 == 59:
+                        sims.idicore.revoke_tokens()
+                    results[number] = (
+                        await asyncio.gather(search(client, number, sent=sent[number]), return_exceptions=True)
+                    )[0]
+
+            await asyncio.gather(*(worker() for _ in range(20)))
+        return results
+
+    results = asyncio.run(run())
+    billed = Counter(entry.reference_id for entry in sims.idicore.bill)
+    assert max(billed.values()) == 1
+    for number, result in results.items():
+        times = billed[f"ref-{number}"]
+        assert sent[number].count <= 1
+        assert sent[number].count == 1 or times == 0
+        if isinstance(result, OutcomeUnknownError):
+            continue
+        if isinstance(result, SearchAnswer):
+            assert times == result.billed
+        else:
+            assert isinstance(result, (NotBilledError, BreakerExhaustedError, AccessRefusedError))
+            assert times == 0
+    assert {type(result) for result in results.values()} >= {SearchAnswer, OutcomeUnknownError, NotBilledError}
+
+
 # --- sign-in --------------------------------------------------------------------------------------
 
 
@@ -364,6 +417,24 @@ def test_a_token_that_all_workers_find_refused_is_replaced_once(sims):
     assert len(list(sims.idicore.bill)) == 51
 
 
+def test_a_worker_that_finds_its_token_refused_late_takes_the_new_one(sims):
+    async def run():
+        go_on = asyncio.Event()
+        async with IdicoreClient(settings_for(sims)) as client:
+            await search(client)
+            late = asyncio.create_task(
+                client.search(lead(2), reference_id="late", purpose=PURPOSE, before_send=go_on.wait)
+            )
+            await asyncio.sleep(0.01)
+            sims.idicore.revoke_tokens()
+            await search(client, 3)
+            go_on.set()
+            assert (await late).status == 200
+
+    asyncio.run(run())
+    assert sims.idicore.sign_ins == 2
+
+
 @pytest.mark.parametrize("fault", [Fault("401"), Fault("403")])
 def test_a_refused_account_stops_every_further_search_at_once(sims, fault):
     sims.idicore.faults.add(fault)
@@ -382,6 +453,25 @@ def test_a_refused_account_stops_every_further_search_at_once(sims, fault):
     assert sent == 1
     assert sims.idicore.searches == (2 if fault.kind == "unauthorized" else 1)
     assert list(sims.idicore.bill) == []
+
+
+def test_a_search_announced_while_the_account_was_refused_does_not_leave(sims):
+    sims.idicore.faults.add(Fault("403"))
+
+    async def run():
+        refused = asyncio.Event()
+        async with IdicoreClient(settings_for(sims)) as client:
+            late = asyncio.create_task(
+                client.search(lead(2), reference_id="late", purpose=PURPOSE, before_send=refused.wait)
+            )
+            with pytest.raises(AccessRefusedError):
+                await search(client)
+            refused.set()
+            with pytest.raises(AccessRefusedError):
+                await late
+
+    asyncio.run(run())
+    assert sims.idicore.searches == 1
 
 
 @pytest.mark.parametrize("fault", ["401", "403", "bad_request"])
