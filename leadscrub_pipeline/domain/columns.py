@@ -5,6 +5,7 @@ worth belongs to ``people.py``.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
@@ -68,7 +69,7 @@ def recognise_columns(output_columns: Sequence[str], script: LeadScript) -> Colu
             continue
         if len(columns) > 1:
             raise RefusedError(
-                f"{_and(columns)} both look like {field}. Say which it is in the header: "
+                f"{_and(map(_written, columns))} both look like {field}. Say which it is in the header: "
                 f"-- columns: {field} = {_written(columns[0])}"
             )
         found[field] = columns[0]
@@ -107,12 +108,12 @@ def _named_column(name: ColumnName, field: str, columns: Sequence[str]) -> str:
 
 
 def _refuse_repeated(columns: Sequence[str]) -> None:
-    seen: set[str] = set()
-    repeated = [column for column in columns if column.lower() in seen or seen.add(column.lower())]  # type: ignore[func-returns-value]
+    counted = Counter(column.lower() for column in columns)
+    repeated = [column for column in columns if counted[column.lower()] > 1]
     if repeated:
         raise RefusedError(
-            f"The result has more than one column named {_and(repeated)}. Give each its own name with AS, "
-            "or leave one out with EXCLUDE."
+            f"The result has more than one column named {_and(map(_written, repeated))}. "
+            "Give each its own name with AS, or leave one out with EXCLUDE."
         )
 
 
@@ -145,5 +146,5 @@ def _written(column: str) -> str:
 
 
 def _and(names: Iterable[str]) -> str:
-    listed = [name if name.isidentifier() or name.endswith(")") else _written(name) for name in names]
-    return listed[0] if len(listed) == 1 else f"{', '.join(listed[:-1])} and {listed[-1]}"
+    *earlier, last = names
+    return f"{', '.join(earlier)} and {last}" if earlier else last
