@@ -27,6 +27,7 @@ from leadscrub_pipeline.simulators.faults import CCC_KINDS, IDICORE_KINDS, Kind,
 from leadscrub_pipeline.simulators.persons import person_at, respelled
 from leadscrub_pipeline.simulators.phones import CONTROL_NUMBERS, is_litigator, is_relatives_phone
 from leadscrub_pipeline.simulators.process import main
+from leadscrub_pipeline.vendors.idicore_answer import read_answer
 
 ALL_FIELDS = ["name", "phone", "email", "address", "isDead"]
 PERSON = next(person_at(i, seed=1) for i in range(100) if contact_of(person_at(i, seed=1), seed=1).match is Match.ONE)
@@ -215,6 +216,17 @@ def test_contacts_up_to_demo_size_are_fictional_numbers_that_a_lead_may_have():
             assert parse_phone(phone.digits).digits == phone.digits
             assert not is_relatives_phone(phone.digits)
             assert phone.digits not in CONTROL_NUMBERS
+
+
+def test_the_pipelines_own_parser_gets_the_phones_that_the_simulator_meant(caller):
+    for index in range(400):
+        person = person_at(index, seed=1)
+        contact = contact_of(person, seed=1)
+        if contact.match is Match.TOO_MANY:
+            continue
+        read = read_answer(caller.search(respelled(person, index)).json(), person, rank_best="lowest")
+        assert (read.outcome == "hit") == contact.is_hit
+        assert tuple(phone.digits for phone in read.phones) == contact.best_phones()
 
 
 # --- the bill ---------------------------------------------------------------------------------
@@ -442,6 +454,8 @@ def test_a_vendor_refuses_faults_it_cannot_have(sims):
         sims.idicore.faults.add(Fault("all_false"))
     with pytest.raises(UsageError, match="no_match"):
         sims.ccc.faults.add(Fault("no_match"))
+    with pytest.raises(UsageError, match="sign_in"):
+        sims.idicore.faults.add(Fault("html", operation="log_in"))
 
 
 # --- CCC -----------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ class CccSimulator:
 
     def __init__(self, *, seed: int, latency: float) -> None:
         self.seed = seed
-        self.faults = Faults(CCC_KINDS, operation="scrub", seed=seed)
+        self.faults = Faults(CCC_KINDS, operations=("scrub",), seed=seed)
         self.line = Line(self.faults, latency=latency)
         self.asked: Counter[str] = Counter()
         """How often each phone was in a request that was served, controls included."""

@@ -154,11 +154,14 @@ class Fault:
 
 
 class Faults:
-    """The faults ordered of one vendor. Orders may come from any thread while requests are served."""
+    """The faults ordered of one vendor, for the first of its operations unless an order names another.
 
-    def __init__(self, kinds: frozenset[Kind], *, operation: str, seed: int) -> None:
+    Orders may come from any thread while requests are served.
+    """
+
+    def __init__(self, kinds: frozenset[Kind], *, operations: tuple[str, ...], seed: int) -> None:
         self._kinds = kinds
-        self._operation = operation
+        self._operations = operations
         self._seed = seed
         self._orders: tuple[_Order, ...] = ()
         self._made = 0
@@ -169,11 +172,14 @@ class Faults:
         for fault in faults:
             if fault.kind not in self._kinds:
                 raise UsageError(f"This vendor has no fault {fault.kind}. Known: {', '.join(sorted(self._kinds))}.")
+            if fault.operation is not None and fault.operation not in self._operations:
+                known = ", ".join(self._operations)
+                raise UsageError(f"This vendor has no operation {fault.operation!r}. Known: {known}.")
         with self._lock:
             added = []
             for fault in faults:
                 self._made += 1
-                added.append(_Order(fault, fault.operation or self._operation, self._seed * 1009 + self._made))
+                added.append(_Order(fault, fault.operation or self._operations[0], self._seed * 1009 + self._made))
             self._orders += tuple(added)
 
     def clear(self) -> None:

@@ -52,7 +52,7 @@ class IdicoreSimulator:
         self.price = price
         self.token_seconds = token_seconds
         self.bill = Bill(bill_path)
-        self.faults = Faults(IDICORE_KINDS, operation="search", seed=seed)
+        self.faults = Faults(IDICORE_KINDS, operations=("search", "sign_in"), seed=seed)
         self.line = Line(self.faults, latency=latency)
         self._tokens: dict[str, tuple[float, str]] = {}
 

@@ -27,7 +27,7 @@ class NtfySimulator:
     name = "ntfy"
 
     def __init__(self, *, seed: int) -> None:
-        self.faults = Faults(NTFY_KINDS, operation="publish", seed=seed)
+        self.faults = Faults(NTFY_KINDS, operations=("publish",), seed=seed)
         self.line = Line(self.faults, latency=0.0)
         self.messages: list[Json] = []
         """As they came, in order."""
