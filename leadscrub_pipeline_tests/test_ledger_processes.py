@@ -169,7 +169,7 @@ def test_a_killed_run_keeps_nobody_out_of_its_partition(where):
 def test_workers_killed_at_any_moment_never_leave_a_bill_the_ledger_does_not_know(where, tmp_path):
     bill = tmp_path / "bill"
     dice = random.Random(1)
-    for round_number in range(3):
+    for round_number in range(2):
         commands = [("look_up_until_killed", f"run-{round_number}-{n}", "300", str(bill)) for n in range(2)]
         with children(where, *commands) as started:
             for process in started:
@@ -183,7 +183,7 @@ def test_workers_killed_at_any_moment_never_leave_a_bill_the_ledger_does_not_kno
             reserved = dict(connection.exec_driver_sql("SELECT scope, lookups FROM ledger_budgets").all())
         summary = ledger.summary()
     billed = [line.split() for line in bill.read_text().splitlines()]
-    assert len(billed) > 50
+    assert len(billed) > 30
     assert all(rows[lookup_id].person_key == person for lookup_id, person in billed)
     assert {row.state for row in rows.values()} <= {"hit", "miss", "failed", "unknown"}
     cost = Decimal("0.25") * len(billed)

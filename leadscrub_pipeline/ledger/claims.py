@@ -31,7 +31,7 @@ def claim(
 ) -> dict[str, Standing]:
     """Claim for distinct keys, at most ``CHUNK``, in a writing transaction. Under a cap the first keys are served."""
     owner.renew_when_due(connection, now)
-    bury(connection, dead_owners(connection, now), now)
+    bury(connection, dead_owners(connection, now, us=owner), now)
     rows = _rows_of(connection, keys, terms)
     verdicts = {key: judge(rows.get(key, ()), terms, now=now) for key in keys}
     wanted = {key: verdict for key, verdict in verdicts.items() if isinstance(verdict, ToAsk)}
@@ -50,10 +50,12 @@ def claim(
     return standings
 
 
-def peek(connection: Connection, keys: Sequence[str], terms: LookupTerms, *, now: int) -> dict[str, Preview]:
+def peek(
+    connection: Connection, keys: Sequence[str], terms: LookupTerms, *, owner: Owner, now: int
+) -> dict[str, Preview]:
     """What a claim would find, caps aside; writes nothing and opens no answer."""
     rows = _rows_of(connection, keys, terms)
-    dead = dead_owners(connection, now)
+    dead = dead_owners(connection, now, us=owner)
     verdicts = {key: judge(rows.get(key, ()), terms, now=now, dead_owners=dead) for key in keys}
     answers = _answers(connection, verdicts.values(), None)
     return {

@@ -173,7 +173,7 @@ class Ledger:
         found: dict[str, Preview] = {}
         for chunk in _chunks(keys):
             with self._reading() as connection:
-                found |= claims.peek(connection, chunk, terms, now=self._now())
+                found |= claims.peek(connection, chunk, terms, owner=self._owner, now=self._now())
         return found
 
     def release(self, lookup_ids: Sequence[str]) -> int:
@@ -204,7 +204,7 @@ class Ledger:
         """Clear up after owners that died: claims go, sent requests become unknown."""
         with self._writing("sweeping") as connection:
             now = self._now()
-            return owners.bury(connection, owners.dead_owners(connection, now), now)
+            return owners.bury(connection, owners.dead_owners(connection, now, us=self._owner), now)
 
     # --- misses in a row ---------------------------------------------------------------
 

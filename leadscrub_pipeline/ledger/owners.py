@@ -61,14 +61,14 @@ class Owner:
         return bury(connection, [self.owner], now)
 
 
-def dead_owners(connection: Connection, now: int) -> frozenset[str]:
-    """Owners whose lease ran out or whose process is gone, and names with requests in flight that are no owner's."""
+def dead_owners(connection: Connection, now: int, *, us: Owner) -> frozenset[str]:
+    """Other owners whose lease ran out or whose process is gone, and names in flight that are no owner's."""
     known = connection.execute(select(owners)).all()
     alive = {row.owner for row in known if _is_alive(row, now)}
     in_flight = connection.execute(
         select(lookups.c.owner).where(lookups.c.state.in_((tables.CLAIMED, tables.SENT))).distinct()
     ).scalars()
-    return frozenset({row.owner for row in known}.union(in_flight) - alive)
+    return frozenset({row.owner for row in known}.union(in_flight) - alive - {us.owner})
 
 
 def bury(connection: Connection, dead: Collection[str], now: int) -> SweepCounts:

@@ -14,7 +14,7 @@ from leadscrub_pipeline.ledger.tables import partition_leases
 def acquire(connection: Connection, partition_key: str, *, holder: str, owner: Owner, now: int) -> None:
     """Raises RefusedError naming the run that holds the partition."""
     owner.renew(connection, now)
-    bury(connection, dead_owners(connection, now), now)
+    bury(connection, dead_owners(connection, now, us=owner), now)
     others = connection.execute(
         select(partition_leases.c.holder).where(
             partition_leases.c.partition_key == partition_key, partition_leases.c.holder != holder

@@ -104,7 +104,7 @@ def judge(
     unknowns = sum(_is_unknown(row, dead_owners) and _sent_within(row, terms.cache_days, now) for row in rows)
     if unknowns > terms.allowed_unknowns:
         return Held("unknown_outcome")
-    return ToAsk(len(rows) + 1)
+    return ToAsk(1 + sum(row.state != tables.CLAIMED for row in rows))
 
 
 def _is_live_answer(row: Row, now: int) -> bool:
