@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import logging
 import time
 import traceback
@@ -564,6 +565,21 @@ def test_a_vendor_that_stays_down_ends_by_name_and_few_requests_are_spent_on_it(
     assert stats.breaker_openings == 4
 
 
+def test_a_vendor_that_always_asks_to_come_later_ends_by_name_too(sims):
+    sims.idicore.faults.add(Fault("429", seconds=0))
+
+    async def run():
+        async with IdicoreClient(settings_for(sims, idicore_max_retries=1), sleep=FakeTime().sleep) as client:
+            for number in range(10):
+                with pytest.raises(NotBilledError):
+                    await search(client, number)
+            with pytest.raises(BreakerExhaustedError):
+                await asyncio.gather(*(search(client, number) for number in range(10, 20)))
+        return client.stats.requests
+
+    assert asyncio.run(run()) == 10 * 2 + 3
+
+
 def test_when_the_vendor_recovers_no_waiting_lead_has_lost_an_attempt(sims):
     sims.idicore.faults.add(Fault("server_error", requests=range(1, 12), status=503))
 
@@ -653,6 +669,22 @@ def test_cancelled_workers_leave_no_task_and_no_open_connection_behind(sims):
         assert len(asyncio.all_tasks()) == 1
 
     asyncio.run(run())
+
+
+def test_a_sign_in_that_fails_when_nobody_waits_any_more_is_not_logged_as_lost(sims, caplog):
+    sims.idicore.faults.add(Fault("5xx", operation="sign_in"))
+    sims.idicore.latency = 0.1
+
+    async def run():
+        async with IdicoreClient(settings_for(sims, idicore_max_retries=0)) as client:
+            task = asyncio.create_task(search(client))
+            await until(lambda: sims.idicore.sign_ins == 1)
+            task.cancel()
+            await until(lambda: not client._sign_ins)
+        gc.collect()
+
+    asyncio.run(run())
+    assert caplog.records == []
 
 
 def test_leaving_the_client_in_the_middle_of_a_sign_in_ends_it(sims, caplog):
