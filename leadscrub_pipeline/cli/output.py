@@ -40,13 +40,13 @@ def print_table(title: str, rows: Sequence[Mapping[str, object]], columns: Seque
         numeric = bool(rows) and all(isinstance(row[name], int | float | Decimal | None) for row in rows)
         table.add_column(name.replace("_", " "), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(_shown(row[name]) for name in names))
+        table.add_row(*(cell(row[name]) for name in names))
     out.print(table)
 
 
 def note(text: str) -> None:
     """A line for the person at the terminal; never part of the result."""
-    err.print(escape(text))
+    err.print(escape(text), soft_wrap=True)
 
 
 @contextmanager
@@ -73,7 +73,8 @@ def fail(error: LeadscrubError) -> NoReturn:
     raise typer.Exit(error.exit_code)
 
 
-def _shown(value: object) -> str:
+def cell(value: object) -> str:
+    """A value as tables show it."""
     if value is None:
         return "-"
     if isinstance(value, bool):

@@ -1,0 +1,181 @@
+"""``leadscrub dev``: Dagster's webserver and daemon as children of this process, and the simulators for the demo.
+
+All end together: by Ctrl-C or SIGTERM, or when one of them dies.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final
+
+import psutil
+import typer
+
+from leadscrub_pipeline.cli.demo import HomeOption
+from leadscrub_pipeline.cli.demo_home import DEMO_HOME, demo_deployment
+from leadscrub_pipeline.cli.instance import open_instance
+from leadscrub_pipeline.cli.interrupts import sigterm_as_interrupt
+from leadscrub_pipeline.cli.output import FINDINGS, err, note
+from leadscrub_pipeline.cli.project import project_path
+from leadscrub_pipeline.errors import UnavailableError
+from leadscrub_pipeline.settings import Settings, load_settings
+
+HOST: Final = "127.0.0.1"
+USUAL_PORT: Final = 3000
+
+_START_SECONDS: Final = 120
+_STOP_SECONDS: Final = 45
+"""Longer than a request to a vendor may take: a run that is ended lets its requests end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    name: str
+    process: subprocess.Popen[bytes]
+
+
+def dev(
+    *,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port of the UI. Default: 3000, or a free one if it is taken.")
+    ] = None,
+    demo: Annotated[
+        bool | None,
+        typer.Option(
+            "--demo/--live", help="Demo data and simulated vendors, or your own. Default: your own once they are set."
+        ),
+    ] = None,
+    home: HomeOption = DEMO_HOME,
+) -> None:
+    """Serve Dagster's UI on this machine, with the daemon that launches queued runs and backfills."""
+    with sigterm_as_interrupt(), ExitStack() as stack:
+        if demo is None:
+            demo = load_settings().idicore_client_id is None
+            if demo:
+                note("No vendor is configured (IDICORE_CLIENT_ID), so this is the demo with simulated vendors.")
+        if demo:
+            stack.enter_context(demo_deployment(home, serve=True))
+        settings = load_settings()
+        with open_instance(settings):
+            pass
+        chosen = _free_port(port)
+        try:
+            children = stack.enter_context(_children(settings, chosen))
+            _wait_until_served(chosen, children)
+            err.print(f"Dagster's UI: [bold]http://{HOST}:{chosen}[/] (Ctrl-C ends it)", highlight=False)
+            _wait_for_an_end(children)
+        except KeyboardInterrupt:
+            note("Stopping.")
+
+
+def _free_port(wanted: int | None) -> int:
+    """Raises UnavailableError when the port that was asked for is taken."""
+    for port in (wanted or USUAL_PORT, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                if wanted is not None:
+                    raise UnavailableError(f"Port {wanted} is taken. Choose another one with --port.") from None
+                note(f"Port {port} is taken; using a free one.")
+                continue
+            found: int = probe.getsockname()[1]
+            return found
+    raise UnavailableError("No port is free on this machine.")
+
+
+@contextmanager
+def _children(settings: Settings, port: int) -> Iterator[list[Child]]:
+    workspace = str(project_path("workspace.yaml"))
+    quiet = "debug" if settings.log_level == "DEBUG" else "warning"
+    commands = {
+        "dagster-webserver": [
+            "--workspace", workspace, "--host", HOST, "--port", str(port),
+            "--log-level", "warning", "--dagster-log-level", quiet, "--code-server-log-level", quiet,
+            "--suppress-warnings",
+        ],
+        "dagster-daemon": [
+            # A new instance has no cursors yet, and the daemon warns of each.
+            "run", "--workspace", workspace, "--log-level", "debug" if quiet == "debug" else "error",
+            "--code-server-log-level", quiet,
+        ],
+    }  # fmt: skip
+    children: list[Child] = []
+    try:
+        for name, arguments in commands.items():
+            program = Path(sys.executable).with_name(name)
+            process = subprocess.Popen(  # noqa: S603 - our own programs and constant arguments
+                [program, *arguments],
+                env=os.environ | {"PYTHONWARNINGS": "ignore"},
+                stdin=subprocess.DEVNULL,
+                # Ctrl-C reaches this process only: it ends its children in order, and they their runs.
+                start_new_session=True,
+            )
+            children.append(Child(name, process))
+        yield children
+    finally:
+        _stop(children)
+
+
+def _wait_until_served(port: int, children: Sequence[Child]) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        _require_alive(children)
+        try:
+            with urllib.request.urlopen(f"http://{HOST}:{port}/server_info", timeout=2):
+                return
+        except (urllib.error.URLError, TimeoutError, ConnectionError):
+            time.sleep(0.25)
+    note(f"The UI has not answered within {_START_SECONDS} seconds; still waiting for it.")
+
+
+def _wait_for_an_end(children: Sequence[Child]) -> None:
+    while True:
+        _require_alive(children)
+        time.sleep(0.5)
+
+
+def _require_alive(children: Sequence[Child]) -> None:
+    for child in children:
+        code = child.process.poll()
+        if code is not None:
+            err.print(f"[bold red]error:[/] {child.name} ended by itself with code {code}; stopping the rest.")
+            raise typer.Exit(FINDINGS)
+
+
+def _stop(children: Sequence[Child]) -> None:
+    """End the children and whatever they started, and wait for all of it."""
+    started: list[psutil.Process] = []
+    for child in children:
+        try:
+            started += psutil.Process(child.process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            continue
+    for child in children:
+        if child.process.poll() is None:
+            child.process.terminate()
+    mine = [psutil.Process(child.process.pid) for child in children if child.process.poll() is None]
+    _, left = psutil.wait_procs([*mine, *started], timeout=_STOP_SECONDS / 3)
+    for process in left:
+        _signal(process, "terminate")
+    _, left = psutil.wait_procs(left, timeout=_STOP_SECONDS)
+    for process in left:
+        _signal(process, "kill")
+    for child in children:
+        child.process.wait()
+
+
+def _signal(process: psutil.Process, how: str) -> None:
+    try:
+        getattr(process, how)()
+    except psutil.NoSuchProcess:
+        return
