@@ -20,7 +20,7 @@ import orjson
 from leadscrub_pipeline.domain.people import Person, zip5
 from leadscrub_pipeline.domain.purposes import Purpose
 from leadscrub_pipeline.domain.verdicts import utc_now
-from leadscrub_pipeline.errors import FailedError, RefusedError
+from leadscrub_pipeline.errors import FailedError, RefusedError, UnavailableError
 from leadscrub_pipeline.settings import Settings
 from leadscrub_pipeline.vendors.breaker import Attempt, Breaker, Health
 from leadscrub_pipeline.vendors.idicore_answer import WrongShapeError, kept_part
@@ -142,6 +142,18 @@ class IdicoreClient:
         await asyncio.gather(*sign_ins, return_exceptions=True)
         if self._session is not None:
             await self._session.close()
+
+    async def sign_in(self, purpose: Purpose) -> None:
+        """Sign in and ask about nobody, which costs nothing.
+
+        Raises:
+            AccessRefusedError: sign-in or address not accepted.
+            UnavailableError: no usable answer.
+        """
+        try:
+            await self._token(purpose)
+        except AttemptError as error:
+            raise UnavailableError(f"idiCORE did not answer the sign-in: {error.reason}.") from None
 
     async def search(
         self, person: Person, *, reference_id: str, purpose: Purpose, before_send: Callable[[], Awaitable[None]]
