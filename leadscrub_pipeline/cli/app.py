@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, NamedTuple, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup
-from typer.main import get_command
+from typer.main import get_command, get_group
 
 PROGRAM: Final = "leadscrub"
 
@@ -69,12 +69,13 @@ def load_command(name: str) -> Any:  # noqa: ANN401 - as above
     found: typer.Typer | Callable[..., object] = getattr(
         import_module(f"leadscrub_pipeline.cli.{module_name}"), attribute
     )
-    if not isinstance(found, typer.Typer):
-        one = typer.Typer(add_completion=False)
+    if isinstance(found, typer.Typer):
+        found.rich_markup_mode = None
+        command: Any = get_group(found)
+    else:
+        one = typer.Typer(add_completion=False, rich_markup_mode=None)
         one.command(name)(found)
-        found = one
-    found.rich_markup_mode = None
-    command = get_command(found)
+        command = get_command(one)
     command.name = name
     return command
 

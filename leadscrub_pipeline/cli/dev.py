@@ -21,7 +21,7 @@ import typer
 
 from leadscrub_pipeline.cli.demo import HomeOption
 from leadscrub_pipeline.cli.demo_home import DEMO_HOME, demo_deployment
-from leadscrub_pipeline.cli.instance import open_instance
+from leadscrub_pipeline.cli.instance import dagster_home, open_instance
 from leadscrub_pipeline.cli.interrupts import sigterm_as_interrupt
 from leadscrub_pipeline.cli.output import FINDINGS, err, note
 from leadscrub_pipeline.cli.project import project_path
@@ -115,7 +115,8 @@ def _children(settings: Settings, port: int) -> Iterator[list[Child]]:
             program = Path(sys.executable).with_name(name)
             process = subprocess.Popen(  # noqa: S603 - our own programs and constant arguments
                 [program, *arguments],
-                env=os.environ | {"PYTHONWARNINGS": "ignore"},
+                env=os.environ | {"DAGSTER_HOME": str(dagster_home(settings)), "PYTHONWARNINGS": "ignore"},
+                umask=0o077,
                 stdin=subprocess.DEVNULL,
                 # Ctrl-C reaches this process only: it ends its children in order, and they their runs.
                 start_new_session=True,

@@ -35,26 +35,33 @@ def dagster_home(settings: Settings) -> Path:
 def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
     """The deployment's Dagster instance with its pools limited and every lead script registered as a partition.
 
-    Child processes find the same instance, by DAGSTER_HOME.
-
     Raises:
         UnavailableError: the home cannot be written.
     """
     home = dagster_home(settings)
-    os.environ["DAGSTER_HOME"] = str(home)
-    # Dagster makes its files readable by all; run logs and events are nobody else's business.
-    os.umask(0o077)
-    try:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with _one_at_a_time(home):
-            place_config(home)
-            instance = dg.DagsterInstance.get()
-            set_pool_limits(instance)
-            register_scripts(instance, list(script_paths(settings.leadscrub_scripts)))
-    except OSError as error:
-        raise UnavailableError(f"Dagster's home {home} cannot be written ({type(error).__name__}).") from None
-    with instance:
-        yield instance
+    with _at_home(home):
+        try:
+            home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with _one_at_a_time(home):
+                place_config(home)
+                instance = dg.DagsterInstance.get()
+                set_pool_limits(instance)
+                register_scripts(instance, list(script_paths(settings.leadscrub_scripts)))
+        except OSError as error:
+            raise UnavailableError(f"Dagster's home {home} cannot be written ({type(error).__name__}).") from None
+        with instance:
+            yield instance
+
+
+def pool_limits(settings: Settings) -> dict[str, int | None]:
+    """The limit of each pool, None where it has none; empty when there is no instance yet. Changes nothing."""
+    home = dagster_home(settings)
+    if not (home / _CONFIG).exists():
+        return {}
+    with _at_home(home), dg.DagsterInstance.get() as instance:
+        pools = instance.event_log_storage.get_pool_limits()
+    limits = {pool.name: pool.limit for pool in pools if not pool.from_default}
+    return {name: limits.get(name) for name in POOL_LIMITS}
 
 
 def place_config(home: Path) -> None:
@@ -79,6 +86,24 @@ def set_pool_limits(instance: dg.DagsterInstance) -> None:
     for name, limit in POOL_LIMITS.items():
         if name not in limited:
             storage.set_concurrency_slots(name, limit)
+
+
+@contextmanager
+def _at_home(home: Path) -> Iterator[None]:
+    """DAGSTER_HOME for Dagster and for child processes, and files that nobody else can read.
+
+    Dagster makes its own readable by all; run logs and events are nobody else's business.
+    """
+    before, umask = os.environ.get("DAGSTER_HOME"), os.umask(0o077)
+    os.environ["DAGSTER_HOME"] = str(home)
+    try:
+        yield
+    finally:
+        os.umask(umask)
+        if before is None:
+            del os.environ["DAGSTER_HOME"]
+        else:
+            os.environ["DAGSTER_HOME"] = before
 
 
 @contextmanager

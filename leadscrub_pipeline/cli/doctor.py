@@ -1,0 +1,245 @@
+"""``leadscrub doctor``: is everything in order that a run needs. Pays for nothing and changes no result.
+
+Each check says what it found and what to do next. What a part needs to be in order is that part's own business.
+"""
+
+import asyncio
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Final, Literal
+
+import pyarrow as pa
+import typer
+from rich.markup import escape
+
+from leadscrub_pipeline.cli.instance import pool_limits
+from leadscrub_pipeline.cli.output import DONE, FINDINGS, JsonOption, out, print_json, progress
+from leadscrub_pipeline.cli.scripts import lint_scripts
+from leadscrub_pipeline.deployment import (
+    deployment_kind,
+    open_ledger,
+    open_registry,
+    open_warehouse,
+    purpose_of,
+)
+from leadscrub_pipeline.domain.purposes import Purpose
+from leadscrub_pipeline.domain.scripts import read_scripts, script_paths
+from leadscrub_pipeline.errors import FailedError, LeadscrubError, UnavailableError
+from leadscrub_pipeline.settings import Settings, load_settings
+from leadscrub_pipeline.vendors.idicore import IdicoreClient
+
+State = Literal["ok", "finding", "unavailable"]
+
+_FREE_BYTES: Final = 2_000_000_000
+_LOCK_WAIT: Final = 10.0
+_SCRATCH: Final = "DOCTOR_SCRATCH"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    check: str
+    state: State
+    what: str
+
+
+def doctor(*, as_json: JsonOption = False) -> None:
+    """Look whether everything a run needs is in order, without a paid call.
+
+    Ends with 0 when it is, 1 on findings, 3 when a dependency cannot be reached.
+    """
+    with progress("Looking"):
+        findings = examine()
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        for finding in findings:
+            mark = {"ok": "[green]ok[/]", "finding": "[yellow]finding[/]", "unavailable": "[red]unavailable[/]"}
+            out.print(f"{mark[finding.state]} [bold]{finding.check}[/]: {escape(finding.what)}", soft_wrap=True)
+    states = {finding.state for finding in findings}
+    raise typer.Exit(
+        UnavailableError.exit_code if "unavailable" in states else FINDINGS if "finding" in states else DONE
+    )
+
+
+def examine() -> list[Finding]:
+    """All findings, those that are in order too."""
+    try:
+        settings = load_settings()
+    except LeadscrubError as error:
+        return [_finding("settings", error)]
+    # Whoever asks a doctor does not want to wait five minutes for a file that a run holds.
+    settings = settings.model_copy(
+        update={"leadscrub_lock_wait": min(settings.leadscrub_lock_wait, _LOCK_WAIT), "idicore_max_retries": 1}
+    )
+    findings = [Finding("settings", "ok", "All can be understood.")]
+    for name, check in _CHECKS.items():
+        try:
+            findings += [Finding(name, state, what) for state, what in check(settings)]
+        except LeadscrubError as error:
+            findings.append(_finding(name, error))
+    return findings
+
+
+def _finding(check: str, error: LeadscrubError) -> Finding:
+    return Finding(check, "unavailable" if isinstance(error, UnavailableError) else "finding", str(error))
+
+
+# --- the checks: each gives states and sentences, or raises what it could not get past -----------
+
+Found = Iterator[tuple[State, str]]
+
+
+def _kind(settings: Settings) -> Found:
+    kind = deployment_kind(settings)
+    vendors = "simulated" if kind == "demo" else "real"
+    yield "ok", f"This is a {kind} deployment with {vendors} vendors, at {settings.leadscrub_home.absolute()}."
+
+
+def _home(settings: Settings) -> Found:
+    home = settings.leadscrub_home
+    there = home if home.exists() else next(parent for parent in home.absolute().parents if parent.exists())
+    free = shutil.disk_usage(there).free
+    enough = free >= _FREE_BYTES
+    what = f"{free / 1e9:,.1f} GB are free for {home}."
+    yield ("ok", what) if enough else ("finding", f"Only {what} Make room: paid answers are stored there.")
+    if home.exists() and home.stat().st_mode & 0o077:
+        yield "finding", f"{home} can be entered by others, and holds personal data. Run: chmod 700 {home}"
+
+
+def _warehouse(settings: Settings) -> Found:
+    if not settings.warehouse_path.exists():
+        yield "ok", f"{settings.warehouse_path} is not made yet; the first run makes it."
+        return
+    written = pa.table({"value": ["written"]})
+    with open_warehouse(settings).session() as session:
+        scratch = session.create_stage(_SCRATCH, written.schema, temporary=False)
+        try:
+            session.load(scratch, written)
+            read = session.rows(f"SELECT value FROM {scratch}")
+        finally:
+            session.drop_stage(scratch)
+    if read != [("written",)]:
+        raise FailedError("What was written to the warehouse did not come back. Check its disk.")
+    yield "ok", "Opens, its tables are as declared, and it can be written and read."
+
+
+def _answer_key(settings: Settings) -> Found:
+    if settings.leadscrub_answer_key:
+        yield "ok", f"{len(settings.leadscrub_answer_key)} configured."
+    elif deployment_kind(settings) == "demo":
+        yield "ok", "Not set; a demo makes its own."
+    else:
+        yield "finding", "LEADSCRUB_ANSWER_KEY is not set. A live ledger seals stored answers with it and needs it."
+
+
+def _ledger(settings: Settings) -> Found:
+    if settings.leadscrub_ledger_url is None and not settings.ledger_path.exists():
+        yield "ok", f"{settings.ledger_path} is not made yet; the first run makes it."
+        return
+    with open_ledger(settings) as ledger:
+        summary = ledger.summary()
+    yield "ok", f"Opens, stamped {ledger.kind}; {summary.lookups:,} lookups, {summary.cost} dollars settled."
+    unknown = sum(row.lookups for row in summary.rows if row.outcome == "unknown")
+    if unknown:
+        yield "ok", f"{unknown:,} of unknown outcome, at most {summary.unknown_cost} dollars more."
+
+
+def _registry(settings: Settings) -> Found:
+    with open_registry(settings) as registry:
+        described = registry.describe()
+        registry.require_fresh()
+    age, limit = described["age_days"], described["max_age_days"]
+    yield "ok", f"{age} days old of at most {limit}, {described['area_codes']} area codes."
+
+
+def _idicore(settings: Settings) -> Found:
+    purposes = _purposes_of_scripts(settings)
+    if not purposes:
+        yield "finding", "No script has a permissible purpose, so there is nothing to sign in for."
+        return
+
+    async def sign_in() -> None:
+        async with IdicoreClient(settings) as client:
+            for purpose in purposes:
+                await client.sign_in(purpose)
+
+    asyncio.run(sign_in())
+    yield "ok", f"Signs in for {', '.join(sorted(purpose.name for purpose in purposes))}. Nobody was looked up."
+    if settings.idicore_price_per_lookup is None:
+        yield "finding", "IDICORE_PRICE_PER_LOOKUP is not set: costs are counted as 0, and no budget can be kept."
+
+
+def _ccc(settings: Settings) -> Found:
+    if settings.ccc_api_key is None:
+        yield "finding", "CCC_API_KEY is not set, so no litigator check can be made."
+    if settings.ccc_control_numbers:
+        yield "ok", f"{len(settings.ccc_control_numbers)} control numbers ride in every batch."
+    elif deployment_kind(settings) == "live":
+        yield (
+            "finding",
+            "CCC_CONTROL_NUMBERS is not set: an expired plan that answers false to everything would not be seen.",
+        )
+
+
+def _scripts(settings: Settings) -> Found:
+    paths = script_paths(settings.leadscrub_scripts)
+    if not paths:
+        yield (
+            "finding",
+            f"There is no lead script in {settings.leadscrub_scripts}. Make one: leadscrub scripts new KEY.",
+        )
+        return
+    results = lint_scripts(settings, paths.values())
+    for result in results:
+        for error in result.errors:
+            yield "finding", f"{result.script}: {error}"
+    if good := sum(result.ok for result in results):
+        yield "ok", f"{good} of {len(results)} may run."
+
+
+def _purposes(settings: Settings) -> Found:
+    for script in read_scripts(settings.leadscrub_scripts):
+        try:
+            purpose_of(settings, script)
+        except LeadscrubError as error:
+            yield "finding", f"{script.key}: {error}"
+    if names := sorted(purpose.name for purpose in _purposes_of_scripts(settings)):
+        yield "ok", f"Used by scripts: {', '.join(names)}."
+
+
+def _purposes_of_scripts(settings: Settings) -> set[Purpose]:
+    found = set()
+    for script in read_scripts(settings.leadscrub_scripts):
+        try:
+            found.add(purpose_of(settings, script))
+        except LeadscrubError:
+            continue
+    return found
+
+
+def _pools(settings: Settings) -> Found:
+    limits = pool_limits(settings)
+    for name, limit in limits.items():
+        if limit is None:
+            yield "finding", f"Pool {name} has no limit. Any leadscrub run or leadscrub dev sets it."
+    if limits:
+        shown = ", ".join(f"{name} {limit}" for name, limit in limits.items() if limit is not None)
+        yield "ok", f"Runs at a time: {shown}."
+    else:
+        yield "ok", "Dagster's home is not made yet; the first run makes it."
+
+
+_CHECKS: Final[dict[str, Callable[[Settings], Found]]] = {
+    "kind": _kind,
+    "home": _home,
+    "scripts": _scripts,
+    "purposes": _purposes,
+    "warehouse": _warehouse,
+    "answer key": _answer_key,
+    "ledger": _ledger,
+    "registry": _registry,
+    "idiCORE": _idicore,
+    "CCC": _ccc,
+    "pools": _pools,
+}
