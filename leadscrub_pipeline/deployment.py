@@ -1,23 +1,25 @@
 """One deployment's parts, made from its settings: the one place that knows how settings become objects.
 
-Dagster's resources and the command line both come here; nothing in it knows either.
+Dagster's resources and the command line both come here; nothing in it knows either. What a
+part needs is imported when it is made: the code location loads without it.
 """
+
+from __future__ import annotations
 
 from decimal import Decimal
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
-from leadscrub_pipeline.dnc import DncRegistry
 from leadscrub_pipeline.domain.people import KEY_VERSION
 from leadscrub_pipeline.domain.purposes import Purpose, resolve_purpose
-from leadscrub_pipeline.domain.scripts import LeadScript
-from leadscrub_pipeline.domain.verdicts import utc_now
 from leadscrub_pipeline.errors import RefusedError
-from leadscrub_pipeline.ledger import Ledger, LookupTerms
-from leadscrub_pipeline.settings import Settings
-from leadscrub_pipeline.vendors.transport import is_loopback_url
-from leadscrub_pipeline.warehouse.duckdb import DuckdbWarehouse
-from leadscrub_pipeline.warehouse.protocol import Warehouse
+
+if TYPE_CHECKING:
+    from leadscrub_pipeline.dnc import DncRegistry
+    from leadscrub_pipeline.domain.scripts import LeadScript
+    from leadscrub_pipeline.ledger import Ledger, LookupTerms
+    from leadscrub_pipeline.settings import Settings
+    from leadscrub_pipeline.warehouse.protocol import Warehouse
 
 Kind = Literal["demo", "live"]
 
@@ -30,6 +32,8 @@ def deployment_kind(settings: Settings) -> Kind:
     Raises:
         RefusedError: simulated and real vendors are mixed, or a demo would pay a real one.
     """
+    from leadscrub_pipeline.vendors.transport import is_loopback_url
+
     addresses = {
         "IDICORE_AUTH_URL": settings.idicore_auth_url,
         "IDICORE_SEARCH_URL": settings.idicore_search_url,
@@ -49,6 +53,8 @@ def deployment_kind(settings: Settings) -> Kind:
 
 
 def open_warehouse(settings: Settings) -> Warehouse:
+    from leadscrub_pipeline.warehouse.duckdb import DuckdbWarehouse
+
     return DuckdbWarehouse(
         settings.warehouse_path,
         kind=deployment_kind(settings),
@@ -62,6 +68,8 @@ def open_warehouse(settings: Settings) -> Warehouse:
 
 
 def open_ledger(settings: Settings) -> Ledger:
+    from leadscrub_pipeline.ledger import Ledger
+
     url = settings.leadscrub_ledger_url
     where: str | Path = url.get_secret_value() if url is not None else settings.ledger_path
     return Ledger.open(
@@ -72,11 +80,12 @@ def open_ledger(settings: Settings) -> Ledger:
 
 
 def open_registry(settings: Settings) -> DncRegistry:
+    from leadscrub_pipeline.dnc import DncRegistry
+
     return DncRegistry.open(
         settings.dnc_database_path,
         list_date=settings.dnc_list_date,
         max_age_days=settings.dnc_max_age_days,
-        now=utc_now,
     )
 
 
@@ -97,6 +106,8 @@ def lookup_terms(
     Raises:
         RefusedError: a daily budget is set and no price.
     """
+    from leadscrub_pipeline.ledger import LookupTerms
+
     if settings.idicore_daily_budget is not None and settings.idicore_price_per_lookup is None:
         raise RefusedError("IDICORE_DAILY_BUDGET is set and IDICORE_PRICE_PER_LOOKUP is not: no budget can be kept.")
     return LookupTerms(

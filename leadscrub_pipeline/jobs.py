@@ -14,7 +14,6 @@ from leadscrub_pipeline.assets import (
 )
 from leadscrub_pipeline.assets.common import named_failures
 from leadscrub_pipeline.resources import LedgerResource, SettingsResource, WarehouseResource
-from leadscrub_pipeline.steps.preview import preview_scripts
 
 scrub_job: Final = dg.define_asset_job(
     "scrub_job",
@@ -43,6 +42,8 @@ def preview(
     warehouse: WarehouseResource,
     ledger: LedgerResource,
 ) -> None:
+    from leadscrub_pipeline.steps.preview import preview_scripts
+
     with named_failures(), ledger.open() as book:
         result = preview_scripts(config.scripts, settings.load(), warehouse.get(), book)
     for script in result.scripts:

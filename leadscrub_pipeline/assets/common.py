@@ -12,7 +12,7 @@ from leadscrub_pipeline.warehouse.schema import Table
 OWNERS: Final = ["team:data-engineering"]
 GROUP: Final = "lead_scrub"
 
-TRY_AGAIN: Final = dg.RetryPolicy(max_retries=2, delay=10, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
+TRY_AGAIN: Final = dg.RetryPolicy(max_retries=2, delay=2, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 """For steps that cost nothing to repeat. enriched_contacts has none: the ledger decides what is asked again."""
 
 EXIT_CODE: Final = "leadscrub/exit_code"

@@ -16,10 +16,7 @@ from leadscrub_pipeline.resources import (
     SettingsResource,
     WarehouseResource,
 )
-from leadscrub_pipeline.steps.registry import check_registry
-from leadscrub_pipeline.warehouse.phone_verdicts import Check
 from leadscrub_pipeline.warehouse.schema import DNC_FLAGS, ENRICHED_CONTACTS
-from leadscrub_pipeline.warehouse.slices import read_slice
 
 
 @dg.asset(
@@ -45,6 +42,10 @@ def dnc_flags(
     A number found on a stale list is listed; only absence from it is unknown. What a list
     past its age does to the step is the setting DNC_ON_STALE_LIST.
     """
+    from leadscrub_pipeline.steps.registry import check_registry
+    from leadscrub_pipeline.warehouse.phone_verdicts import Check
+    from leadscrub_pipeline.warehouse.slices import read_slice
+
     with named_failures():
         script = scripts.find(context.partition_key)
         current = settings.load()
@@ -73,5 +74,5 @@ def dnc_flags(
             described = opened.describe()
     log_verdicts(context, result)
     return dg.MaterializeResult(
-        metadata=flag_metadata(result) | {f"list_{key}": value for key, value in described.items()}
+        metadata=flag_metadata(result) | {f"registry_{key}": value for key, value in described.items()}
     )

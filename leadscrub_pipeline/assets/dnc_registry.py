@@ -4,12 +4,14 @@ An external asset: nobody materializes it here. Whoever looks into the file repo
 saw as an observation. Dagster's own observable assets are in beta and say so at every import.
 """
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import dagster as dg
 
 from leadscrub_pipeline.assets.common import GROUP, OWNERS
-from leadscrub_pipeline.dnc import DncRegistry
+
+if TYPE_CHECKING:
+    from leadscrub_pipeline.dnc import DncRegistry
 
 dnc_registry: Final = dg.AssetSpec(
     "dnc_registry",
@@ -20,7 +22,7 @@ dnc_registry: Final = dg.AssetSpec(
 )
 
 
-def observation(registry: DncRegistry) -> dg.AssetObservation:
+def observation(registry: "DncRegistry") -> dg.AssetObservation:
     """The file as it is now: the version under which verdicts are stored, and its age."""
     return dg.AssetObservation(
         asset_key=dnc_registry.key,

@@ -14,10 +14,7 @@ from leadscrub_pipeline.assets.raw_leads import raw_leads
 from leadscrub_pipeline.deployment import lookup_terms, purpose_of
 from leadscrub_pipeline.partitions import LEAD_SCRIPTS
 from leadscrub_pipeline.resources import LedgerResource, ScriptsResource, SettingsResource, WarehouseResource
-from leadscrub_pipeline.steps.enrichment import enrich
-from leadscrub_pipeline.vendors.idicore import endpoint_of
 from leadscrub_pipeline.warehouse.schema import ENRICHED_CONTACTS, RAW_LEADS
-from leadscrub_pipeline.warehouse.slices import read_slice
 
 
 @dg.asset(
@@ -42,6 +39,10 @@ def enriched_contacts(
     to it. Leads that are not answered now (cap, another run asking, unknown outcome) are
     deferred or held, and come again by themselves. Without a retry policy on purpose.
     """
+    from leadscrub_pipeline.steps.enrichment import enrich
+    from leadscrub_pipeline.vendors.idicore import endpoint_of
+    from leadscrub_pipeline.warehouse.slices import read_slice
+
     with named_failures():
         script = scripts.find(context.partition_key)
         current = settings.load()

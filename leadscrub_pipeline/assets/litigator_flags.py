@@ -19,10 +19,7 @@ from leadscrub_pipeline.domain.verdicts import CCC
 from leadscrub_pipeline.partitions import LEAD_SCRIPTS
 from leadscrub_pipeline.resources import LedgerResource, ScriptsResource, SettingsResource, WarehouseResource
 from leadscrub_pipeline.steps.flag_report import FlagReport
-from leadscrub_pipeline.steps.litigators import check_litigators
-from leadscrub_pipeline.warehouse.phone_verdicts import Check
 from leadscrub_pipeline.warehouse.schema import ENRICHED_CONTACTS, LITIGATOR_FLAGS
-from leadscrub_pipeline.warehouse.slices import read_slice
 
 
 @dg.asset(
@@ -46,6 +43,10 @@ def litigator_flags(
 
     Each answer is stored with its evidence. Unexpired verdicts are reused, not asked again.
     """
+    from leadscrub_pipeline.steps.litigators import check_litigators
+    from leadscrub_pipeline.warehouse.phone_verdicts import Check
+    from leadscrub_pipeline.warehouse.slices import read_slice
+
     with named_failures():
         script = scripts.find(context.partition_key)
         current = settings.load()

@@ -17,9 +17,7 @@ from leadscrub_pipeline.deployment import purpose_of
 from leadscrub_pipeline.domain.verdicts import utc_now
 from leadscrub_pipeline.partitions import LEAD_SCRIPTS
 from leadscrub_pipeline.resources import LedgerResource, ScriptsResource, SettingsResource, WarehouseResource
-from leadscrub_pipeline.warehouse.master import Publication, masked_sample, publish
 from leadscrub_pipeline.warehouse.schema import ENRICHED_CONTACTS, MASTER, RAW_LEADS
-from leadscrub_pipeline.warehouse.slices import read_slice
 
 
 @dg.asset(
@@ -45,6 +43,9 @@ def master_processed_db(
     additional_data. The first script to publish a person owns them; others count as taken.
     kept = published + deferred + held + taken.
     """
+    from leadscrub_pipeline.warehouse.master import Publication, masked_sample, publish
+    from leadscrub_pipeline.warehouse.slices import read_slice
+
     with named_failures():
         script = scripts.find(context.partition_key)
         publication = Publication(

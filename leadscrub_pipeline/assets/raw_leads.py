@@ -18,7 +18,6 @@ from leadscrub_pipeline.deployment import purpose_of
 from leadscrub_pipeline.domain.verdicts import utc_now
 from leadscrub_pipeline.partitions import LEAD_SCRIPTS
 from leadscrub_pipeline.resources import LedgerResource, ScriptsResource, SettingsResource, WarehouseResource
-from leadscrub_pipeline.warehouse.leads import LeadSelection
 from leadscrub_pipeline.warehouse.schema import RAW_LEADS
 
 
@@ -63,6 +62,8 @@ def raw_leads(
     Rejected leads stand with their reason in LEADSCRUB.REJECTED_LEADS. No lead is lost:
     selected = rejected + duplicate + already processed + kept.
     """
+    from leadscrub_pipeline.warehouse.leads import LeadSelection
+
     with named_failures():
         script = scripts.find(context.partition_key)
         current = settings.load()

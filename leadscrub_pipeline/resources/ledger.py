@@ -2,16 +2,19 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from leadscrub_pipeline.deployment import open_ledger
-from leadscrub_pipeline.ledger import Ledger
 from leadscrub_pipeline.resources.settings import SettingsResource
+
+if TYPE_CHECKING:
+    from leadscrub_pipeline.ledger import Ledger
 
 
 class LedgerResource(SettingsResource):
     """Opens the ledger that alone decides on money: SQLite in LEADSCRUB_HOME, or LEADSCRUB_LEDGER_URL."""
 
     @contextmanager
-    def open(self) -> Iterator[Ledger]:
+    def open(self) -> Iterator["Ledger"]:
         with open_ledger(self.load()) as ledger:
             yield ledger

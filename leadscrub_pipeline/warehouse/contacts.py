@@ -10,15 +10,15 @@ from typing import Final
 
 import pyarrow as pa
 
+from leadscrub_pipeline.warehouse.arrow import arrow_schema, to_table
 from leadscrub_pipeline.warehouse.protocol import Session, Warehouse
 from leadscrub_pipeline.warehouse.schema import ENRICHED_CONTACTS, IDENTITY_COLUMNS, PERSON_CACHE, RAW_LEADS
 from leadscrub_pipeline.warehouse.slices import Slice, replace_slice, require_unchanged
-from leadscrub_pipeline.warehouse.times import to_table
 
 STAGED: Final = tuple(name for name in ENRICHED_CONTACTS.column_names if name not in ("partition_key", "run_id"))
 """Columns of a staged contact: all but the partition and the run."""
 
-_SCHEMA: Final = ENRICHED_CONTACTS.arrow_schema(*STAGED)
+_SCHEMA: Final = arrow_schema(ENRICHED_CONTACTS, *STAGED)
 
 # A lookup made after the old one expired starts anew: the person belongs to no row until published.
 _MERGE_CACHE: Final = f"""

@@ -24,10 +24,10 @@ from leadscrub_pipeline.domain.guard import guard
 from leadscrub_pipeline.domain.scripts import LeadScript
 from leadscrub_pipeline.errors import FailedError, RefusedError, UnavailableError, UsageError
 from leadscrub_pipeline.warehouse import callable_phones
+from leadscrub_pipeline.warehouse.arrow import stored
 from leadscrub_pipeline.warehouse.protocol import OutputColumn, OutputType
 from leadscrub_pipeline.warehouse.schema import DATABASE, STAMP, TABLES, ColumnType, Table
 from leadscrub_pipeline.warehouse.sources import SourceTable, find_sources
-from leadscrub_pipeline.warehouse.times import stored
 
 _TYPES: Final[dict[ColumnType, str]] = {
     "text": "VARCHAR",
@@ -308,6 +308,8 @@ class DuckdbWarehouse:
             if self.sources and self._sources_folder is not None:
                 connection.execute(f"SET allowed_directories = [{_literal(str(self._sources_folder.absolute()))}]")
             connection.execute("SET TimeZone = 'UTC'")
+            # A name in three parts may otherwise mean a variable of this process.
+            connection.execute("SET python_enable_replacements = false")
             connection.execute("SET enable_external_access = false")
             connection.execute("SET lock_configuration = true")
         except BaseException:

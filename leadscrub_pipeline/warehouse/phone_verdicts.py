@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Final
 
 from leadscrub_pipeline.domain.verdicts import Answer
+from leadscrub_pipeline.warehouse.arrow import arrow_schema, to_table
 from leadscrub_pipeline.warehouse.protocol import Session, Warehouse
 from leadscrub_pipeline.warehouse.schema import (
     ENRICHED_CONTACTS,
@@ -18,7 +19,6 @@ from leadscrub_pipeline.warehouse.schema import (
     Table,
 )
 from leadscrub_pipeline.warehouse.slices import Slice, replace_slice, require_unchanged
-from leadscrub_pipeline.warehouse.times import to_table
 
 _PHONES: Final = " UNION ".join(
     f"SELECT phone_{i} AS phone FROM {ENRICHED_CONTACTS.full_name} "
@@ -47,7 +47,7 @@ WHEN NOT MATCHED THEN INSERT ({", ".join(PHONE_VERDICTS.column_names)})
   VALUES ({", ".join("s." + name for name in PHONE_VERDICTS.column_names)})
 """
 
-_EVIDENCE_SCHEMA: Final = SCRUB_EVIDENCE.arrow_schema()
+_EVIDENCE_SCHEMA: Final = arrow_schema(SCRUB_EVIDENCE)
 
 
 @dataclass(frozen=True, slots=True)

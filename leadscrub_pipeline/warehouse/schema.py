@@ -1,6 +1,6 @@
 """The tables of PROCESSED_DATA_DB: names, columns, types and what each column means.
 
-Both engines take their DDL, the Arrow schemas of bulk loads and Dagster's column schemas
+Both engines take their DDL, arrow.py the schemas of bulk loads, and Dagster its column schemas
 from here. Statements that fill the tables do not belong here.
 """
 
@@ -8,19 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, Literal
 
-import pyarrow as pa
-
 DATABASE: Final = "PROCESSED_DATA_DB"
 
 ColumnType = Literal["text", "bool", "int", "timestamp", "json"]
-
-_ARROW: Final[dict[ColumnType, pa.DataType]] = {
-    "text": pa.string(),
-    "bool": pa.bool_(),
-    "int": pa.int64(),
-    "timestamp": pa.timestamp("us"),
-    "json": pa.string(),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +38,6 @@ class Table:
     @cached_property
     def column_names(self) -> tuple[str, ...]:
         return tuple(column.name for column in self.columns)
-
-    def arrow_schema(self, *names: str) -> pa.Schema:
-        """Arrow schema of the named columns, or of all; nullable booleans stay nullable, phones stay text."""
-        wanted = names or self.column_names
-        types = {column.name: _ARROW[column.type] for column in self.columns}
-        return pa.schema([(name, types[name]) for name in wanted])
 
 
 def _text(name: str, description: str, *, personal: bool = False) -> Column:

@@ -1,9 +1,26 @@
-"""Times at the warehouse's edge: aware UTC inside the project, naive UTC in tables."""
+"""Values at the warehouse's edge: Arrow tables of the declared schema, and times as tables hold them."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Final
 
 import pyarrow as pa
+
+from leadscrub_pipeline.warehouse.schema import ColumnType, Table
+
+_ARROW: Final[dict[ColumnType, pa.DataType]] = {
+    "text": pa.string(),
+    "bool": pa.bool_(),
+    "int": pa.int64(),
+    "timestamp": pa.timestamp("us"),
+    "json": pa.string(),
+}
+
+
+def arrow_schema(table: Table, *names: str) -> pa.Schema:
+    """Schema of the named columns, or of all; nullable booleans stay nullable, phones stay text."""
+    types = {column.name: _ARROW[column.type] for column in table.columns}
+    return pa.schema([(name, types[name]) for name in names or table.column_names])
 
 
 def stored(value: object) -> object:

@@ -1,0 +1,42 @@
+"""The bounds that the figures must keep, and how they read in the table."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+Figures = Mapping[str, Mapping[str, float]]
+"""Medians by case and figure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    what: str
+    case: str
+    figure: str
+    unit: str
+    at_most: float
+    beside: str | None = None
+    """Another case whose same figure this one is divided by."""
+
+    def value(self, figures: Figures) -> float | None:
+        own = figures.get(self.case, {}).get(self.figure)
+        if own is None or self.beside is None:
+            return own
+        other = figures.get(self.beside, {}).get(self.figure)
+        return None if not other else own / other
+
+
+BOUNDS: Final = (
+    Bound("enriched_contacts, 10,000 leads, 200 workers, 300 ms: time over the ideal", "enrichment", "ratio", "x", 1.25),
+    Bound("200 leads, no latency: five assets over an empty run of five", "overhead", "over_seconds", "s", 2.0),
+    Bound("100,000 leads end to end: peak memory of the run", "end_to_end_100k", "peak_mb", "MB", 700.0),
+    Bound(
+        "100,000 leads end to end: peak memory over that of 10,000",
+        "end_to_end_100k",
+        "peak_mb",
+        "x",
+        1.2,
+        beside="end_to_end_10k",
+    ),
+    Bound("loading the code location over import dagster", "start_up", "ratio", "x", 2.0),
+)
