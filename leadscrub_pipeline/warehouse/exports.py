@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from leadscrub_pipeline.errors import UnavailableError, UsageError
+from leadscrub_pipeline.warehouse.arrow import arrow_schema
 from leadscrub_pipeline.warehouse.schema import MASTER
 
 _CHUNK_ROWS: Final = 2_000
@@ -172,7 +173,7 @@ def _write_parquet(pages: Iterable[pa.Table], stream: BinaryIO) -> int:
     rows = 0
     schema = pa.schema(
         pa.field(f.name, pa.timestamp("us", "UTC") if pa.types.is_timestamp(f.type) else f.type)
-        for f in MASTER.arrow_schema()
+        for f in arrow_schema(MASTER)
     )
     with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
         for page in pages:

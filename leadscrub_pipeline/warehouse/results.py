@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from leadscrub_pipeline.domain.verdicts import CCC, DNC, utc_now
 from leadscrub_pipeline.errors import UsageError
+from leadscrub_pipeline.warehouse.arrow import arrow_schema
 from leadscrub_pipeline.warehouse.protocol import Dialect, Session, Warehouse
 from leadscrub_pipeline.warehouse.schema import CALLABLE_PHONES, MASTER, WITHDRAWALS
 
@@ -104,7 +105,7 @@ def published_scripts(session: Session) -> list[str]:
 
 def as_declared(page: pa.Table) -> pa.Table:
     """Names and types as the schema declares them, whatever the engine's own spelling."""
-    return pa.table(page.columns, names=list(MASTER.column_names)).cast(MASTER.arrow_schema())
+    return pa.table(page.columns, names=list(MASTER.column_names)).cast(arrow_schema(MASTER))
 
 
 def _chosen_query(choice: Choice) -> tuple[str, list[object]]:
