@@ -81,6 +81,7 @@ def load_command(name: str) -> Any:  # noqa: ANN401 - as above
 
 
 app = typer.Typer(
+    name=PROGRAM,
     cls=LazyGroup,
     no_args_is_help=True,
     # Boxes and colours in help triple the time it takes.

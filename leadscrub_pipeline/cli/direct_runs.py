@@ -4,11 +4,12 @@ A direct run that is killed stays STARTED for ever, because no daemon watches it
 """
 
 import os
-import socket
 from typing import Final
 
 import dagster as dg
 import psutil
+
+from leadscrub_pipeline.ledger.owners import this_host
 
 HOST: Final = "leadscrub/host"
 PID: Final = "leadscrub/pid"
@@ -26,7 +27,7 @@ _UNFINISHED: Final = [
 def tags_of_this_process() -> dict[str, str]:
     """What tells later whether the process of a run is still there."""
     return {
-        HOST: socket.gethostname(),
+        HOST: this_host(),
         PID: str(os.getpid()),
         STARTED: f"{psutil.Process().create_time():.2f}",
         LAUNCHED_BY: "cli",
@@ -37,7 +38,7 @@ def tags_of_this_process() -> dict[str, str]:
 
 def fail_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     """Fail every unfinished direct run of this host whose process is gone; return their ids."""
-    runs = instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED, tags={HOST: socket.gethostname(), LAUNCHED_BY: "cli"}))
+    runs = instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED, tags={HOST: this_host(), LAUNCHED_BY: "cli"}))
     dead = [run for run in runs if not _is_alive(run)]
     for run in dead:
         instance.report_run_failed(run, "The process of this run ended without a word. Run the script again.")
