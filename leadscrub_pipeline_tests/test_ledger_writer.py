@@ -10,6 +10,7 @@ from sqlalchemy import event
 
 from leadscrub_pipeline.errors import FailedError, UnavailableError
 from leadscrub_pipeline.ledger import Busy, Cached, Claimed, Ledger, Settlement
+from leadscrub_pipeline.ledger.writer import Settled
 from leadscrub_pipeline_tests.ledger_support import (  # noqa: F401 - fixtures
     ANSWER,
     FAILED,
@@ -137,7 +138,7 @@ def test_one_lookup_settled_twice_in_one_group_is_settled_once(ledger):
         )
 
     outcomes = asyncio.run(both())
-    assert [type(outcome) for outcome in outcomes] == [type(None), FailedError]
+    assert [type(outcome) for outcome in outcomes] == [Settled, FailedError]
 
 
 def test_an_answer_that_cannot_be_stored_fails_alone_and_does_not_quote_itself(ledger):
@@ -152,7 +153,7 @@ def test_an_answer_that_cannot_be_stored_fails_alone_and_does_not_quote_itself(l
     outcomes = asyncio.run(both())
     assert isinstance(outcomes[0], FailedError)
     assert "Jane" not in str(outcomes[0])
-    assert outcomes[1] is None
+    assert isinstance(outcomes[1], Settled)
 
 
 def test_a_waiter_that_was_cancelled_does_not_disturb_the_others(ledger):

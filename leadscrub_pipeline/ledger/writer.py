@@ -13,8 +13,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from datetime import datetime
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 from sqlalchemy import Connection, bindparam, select, update
 
@@ -25,7 +26,7 @@ from leadscrub_pipeline.ledger.owners import Owner
 from leadscrub_pipeline.ledger.sealing import Sealer
 from leadscrub_pipeline.ledger.tables import lookups
 from leadscrub_pipeline.ledger.terms import Settlement
-from leadscrub_pipeline.ledger.units import MICROS_PER_DAY
+from leadscrub_pipeline.ledger.units import MICROS_PER_DAY, micros_to_time, time_to_micros
 
 _log = logging.getLogger(__name__)
 
@@ -38,15 +39,26 @@ RETRY_SECONDS: Final = (0.1, 0.5, 2.0)
 """Waits before a failed group is tried again: an answer that is paid for is worth some patience."""
 
 
+class Settled(NamedTuple):
+    """The times a settled request counts by; only a hit or a miss expires. A mark has none."""
+
+    settled_at: datetime | None = None
+    expires_at: datetime | None = None
+
+
+NOT_SETTLED: Final = Settled()
+
+
 @dataclass(slots=True, eq=False)
 class _Write:
     """One waiting write; a settlement, or a mark when there is none. ``lookup_id`` is empty for a flush."""
 
     lookup_id: str
     settlement: Settlement | None
-    done: "asyncio.Future[None] | Future[None]"
+    done: "asyncio.Future[Settled] | Future[Settled]"
     loop: asyncio.AbstractEventLoop | None
     sealed: bytes | None = None
+    times: "Settled" = NOT_SETTLED
     error: LeadscrubError | None = None
 
 
@@ -82,8 +94,8 @@ class GroupWriter:
         """
         await self._put(lookup_id, None)
 
-    async def settle(self, lookup_id: str, settlement: Settlement) -> None:
-        """Commit how the request ended, before anything else happens to its answer.
+    async def settle(self, lookup_id: str, settlement: Settlement) -> "Settled":
+        """Commit how the request ended, before anything else happens to its answer; return its times.
 
         A late answer settles its row, too, after a sweep made it unknown. A claim that was
         never sent can be settled as failed.
@@ -92,11 +104,11 @@ class GroupWriter:
             FailedError: there is no such request in flight, or it is settled already.
             UnavailableError: it could not be committed; the request stays sent and becomes unknown.
         """
-        await self._put(lookup_id, settlement)
+        return await self._put(lookup_id, settlement)
 
     def flush(self) -> None:
         """Return when everything handed in before is committed or has failed."""
-        done: Future[None] = Future()
+        done: Future[Settled] = Future()
         self._enqueue(_Write("", None, done, None))
         done.result()
 
@@ -120,11 +132,11 @@ class GroupWriter:
     ) -> None:
         self.close()
 
-    async def _put(self, lookup_id: str, settlement: Settlement | None) -> None:
+    async def _put(self, lookup_id: str, settlement: Settlement | None) -> "Settled":
         loop = asyncio.get_running_loop()
-        done: asyncio.Future[None] = loop.create_future()
+        done: asyncio.Future[Settled] = loop.create_future()
         self._enqueue(_Write(lookup_id, settlement, done, loop))
-        await done
+        return await done
 
     def _enqueue(self, write: _Write) -> None:
         with self._door:
@@ -281,12 +293,14 @@ def _settle(connection: Connection, writes: Sequence[_Write], *, now: int, again
         row, settlement = flight.pop(write.lookup_id, None), write.settlement
         if settlement is None:
             continue
+        if row is not None:
+            write.times = _times(row, settlement, now)
         if again and row is not None and row.state == settlement.state and row.settled_at == now:
             continue
         if row is None or settlement.state not in _MAY_BECOME.get(row.state, ()):
             write.error = FailedError("Only a lookup in flight can be settled; this one is settled or gone.")
             continue
-        values.append(_settled(row, settlement, write.sealed, now))
+        values.append(_settled(row, settlement, write, now))
         if values[-1]["new_cost_micros"] == 0 and (settlement.state == tables.FAILED or not settlement.billed):
             returned.append(row)
     if values:
@@ -294,8 +308,16 @@ def _settle(connection: Connection, writes: Sequence[_Write], *, now: int, again
         budgets.give_back(connection, returned)
 
 
-def _settled(row: Any, settlement: Settlement, sealed: bytes | None, now: int) -> dict[str, Any]:  # noqa: ANN401 - a row
+def _times(row: Any, settlement: Settlement, now: int) -> Settled:  # noqa: ANN401 - a row
     days = {tables.HIT: row.hit_days, tables.MISS: row.miss_days}.get(settlement.state)
+    return Settled(
+        settled_at=micros_to_time(now),
+        expires_at=None if days is None else micros_to_time(now + days * MICROS_PER_DAY),
+    )
+
+
+def _settled(row: Any, settlement: Settlement, write: _Write, now: int) -> dict[str, Any]:  # noqa: ANN401 - a row
+    expires_at = write.times.expires_at
     billed = settlement.billed and settlement.state != tables.FAILED
     return {
         "wanted": row.lookup_id,
@@ -303,11 +325,11 @@ def _settled(row: Any, settlement: Settlement, sealed: bytes | None, now: int) -
         "new_is_current": row.is_current and settlement.state != tables.FAILED,
         "new_cost_micros": None if settlement.state == tables.UNKNOWN else row.price_micros if billed else 0,
         "new_settled_at": now,
-        "new_expires_at": None if days is None else now + days * MICROS_PER_DAY,
+        "new_expires_at": None if expires_at is None else time_to_micros(expires_at),
         "new_reason": settlement.reason,
         "new_http_status": settlement.http_status,
         "new_parser_version": settlement.parser_version,
-        "new_answer": sealed,
+        "new_answer": write.sealed,
     }
 
 
@@ -321,7 +343,7 @@ def _resolve(group: Sequence[_Write]) -> None:
     by_loop: defaultdict[asyncio.AbstractEventLoop, list[_Write]] = defaultdict(list)
     for write in group:
         if write.loop is None:
-            write.done.set_result(None)
+            write.done.set_result(NOT_SETTLED)
         else:
             by_loop[write.loop].append(write)
     for loop, writes in by_loop.items():
@@ -336,6 +358,6 @@ def _wake(writes: Sequence[_Write]) -> None:
         if write.done.done():
             continue  # its task was cancelled while it waited
         if write.error is None:
-            write.done.set_result(None)
+            write.done.set_result(write.times)
         else:
             write.done.set_exception(write.error)

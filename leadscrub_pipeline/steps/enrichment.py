@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
@@ -290,7 +290,7 @@ class _Step:
             contact = read_answer(answer.body, lead.person, rank_best=self._settings.idicore_rank_best)
         except WrongShapeError:
             raise OutcomeUnknownError("wrong_shape", status=answer.status) from None
-        await self._writer.settle(
+        times = await self._writer.settle(
             claim.lookup_id,
             Settlement(
                 state=contact.outcome,
@@ -301,15 +301,13 @@ class _Step:
                 billed=answer.billed,
             ),
         )
-        now = utc_now()
-        days = self._settings.idicore_cache_days if contact.outcome == "hit" else self._settings.idicore_miss_days
         row = contact_row(
             lead,
             contact,
             reason=answer.reason,
             lookup_id=claim.lookup_id,
-            looked_up_at=now,
-            expires_at=now + timedelta(days=days),
+            looked_up_at=times.settled_at,
+            expires_at=times.expires_at,
             reused=False,
         )
         return Ended(row, bought=contact.outcome if answer.billed else None)
@@ -379,8 +377,8 @@ def contact_row(
     *,
     reason: str | None,
     lookup_id: str,
-    looked_up_at: datetime,
-    expires_at: datetime,
+    looked_up_at: datetime | None,
+    expires_at: datetime | None,
     reused: bool,
 ) -> Row:
     """The row of a lead that was answered. ``reason`` is the vendor's own, and beats the parser's."""
