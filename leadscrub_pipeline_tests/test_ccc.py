@@ -14,7 +14,7 @@ from leadscrub_pipeline.simulators.phones import CONTROL_NUMBERS
 from leadscrub_pipeline.vendors.breaker import BreakerExhaustedError
 from leadscrub_pipeline.vendors.ccc import BatchResult, CccClient, ccc_workers
 from leadscrub_pipeline.vendors.transport import AccessRefusedError
-from leadscrub_pipeline_tests.wire import RESET, FakeTime, reply, wire
+from leadscrub_pipeline_tests.wire import RESET, FakeTime, reply, until, wire
 
 PHONES = [f"212555{line:04}" for line in range(100, 130)]
 CONTROLS = ("2025550198", "3125550198")
@@ -136,7 +136,7 @@ def test_a_phone_that_is_not_ten_digits_is_not_sent_with_the_others():
 
 
 def test_an_empty_batch_asks_nobody(sims):
-    assert check(sims, []) == BatchResult({}, 0, "unanswered", 0)
+    assert check(sims, []) == BatchResult({}, 0, "unanswered", 0, "loopback/v1.5/Scrub/litigator")
     assert sims.ccc.scrubs == 0
 
 
@@ -310,6 +310,69 @@ def test_a_vendor_that_refuses_everything_is_not_asked_for_every_phone(sims, wit
     assert set(result.answers) == set(phones)
     assert all_are(result, Reason.VENDOR_ERROR)
     assert result.requests <= 60
+
+
+# --- stopping, endpoint --------------------------------------------------------------------------------
+
+
+def test_stopping_ends_what_waits_as_unknown_and_lets_requests_on_the_wire_finish(sims):
+    """An interrupt must not wait for a breaker, and must not throw away an answer that is on its way."""
+
+    async def run():
+        async with CccClient(settings_for(sims, ccc_timeout=30)) as client:
+            sims.ccc.latency = 0.5
+            on_the_wire = asyncio.create_task(client.check(PHONES))
+            await until(lambda: client.stats.requests == 1)
+            client._pacer.pause(60)
+            waiting = [asyncio.create_task(client.check(PHONES[:5])) for _ in range(5)]
+            await asyncio.sleep(0.05)
+            client.stop()
+            async with asyncio.timeout(0.3):
+                stopped = await asyncio.gather(*waiting, client.check(PHONES))
+            return await on_the_wire, stopped
+
+    finished, stopped = asyncio.run(run())
+    assert all(finished.answers[phone] == (LISTED if sims.ccc.is_litigator(phone) else CLEAR) for phone in PHONES)
+    assert finished.controls == "all"
+    for result in stopped:
+        assert all_are(result, Reason.NO_VERDICT)
+        assert (result.requests, result.controls) == (0, "unanswered")
+    assert sims.ccc.scrubs == 1
+
+
+def test_stopping_ends_a_wait_for_the_next_repeat_and_asks_no_more(sims):
+    sims.ccc.faults.add(Fault("server_error", status=500))
+
+    async def run():
+        async with CccClient(settings_for(sims, ccc_retry_base_delay=20.0)) as client:
+            task = asyncio.create_task(client.check(PHONES))
+            await until(lambda: client.stats.retries == 1)
+            client.stop()
+            return await task
+
+    result = asyncio.run(run())
+    assert all_are(result, Reason.NO_VERDICT)
+    assert result.requests == 1
+
+
+def test_a_stop_while_a_batch_is_halved_keeps_the_answers_that_came():
+    async def run():
+        async with wire([0.2, reply(400)], [0.2, rows((2125550101, True))]) as server:
+            values = {"ccc_api_url": server.url(), "ccc_api_key": "key", "ccc_control_numbers": ""}
+            async with CccClient(Settings(_env_file=None, **values)) as client:
+                task = asyncio.create_task(client.check(["2125550101", "2125550102"]))
+                await until(lambda: client.stats.requests == 2)
+                client.stop()
+                return await task
+
+    result = asyncio.run(run())
+    assert result.answers == {"2125550101": LISTED, "2125550102": unknown(Reason.NO_VERDICT)}
+
+
+def test_the_endpoint_names_whose_answers_these_are(sims):
+    assert check(sims).endpoint == "loopback/v1.5/Scrub/litigator"
+    real = CccClient(Settings(_env_file=None, ccc_api_url="https://API.example.com:443/v1.5/Scrub/litigator"))
+    assert real.endpoint == "https://api.example.com/v1.5/Scrub/litigator"
 
 
 # --- batches, workers, property ----------------------------------------------------------------------

@@ -17,7 +17,7 @@ import orjson
 
 from leadscrub_pipeline.domain.phones import parse_phone
 from leadscrub_pipeline.domain.verdicts import CLEAR, LISTED, Answer, Reason, Verdict, unknown
-from leadscrub_pipeline.errors import RefusedError
+from leadscrub_pipeline.errors import FailedError, RefusedError
 from leadscrub_pipeline.settings import Settings
 from leadscrub_pipeline.vendors.breaker import Breaker, Health
 from leadscrub_pipeline.vendors.transport import (
@@ -28,7 +28,9 @@ from leadscrub_pipeline.vendors.transport import (
     Reply,
     Sleep,
     Stats,
+    Stop,
     checked_url,
+    endpoint_name,
     is_loopback_url,
     open_session,
     post,
@@ -57,12 +59,14 @@ class BatchResult:
 
     ``controls`` is the worst of the batch's requests: ``some`` deserves a warning, ``failed``
     made every clear answer unknown. ``extra`` counts answers that nobody asked for.
+    ``endpoint`` says whose answers these are.
     """
 
     answers: dict[str, Answer]
     requests: int
     controls: Controls
     extra: int
+    endpoint: str
 
 
 class CccClient:
@@ -76,16 +80,17 @@ class CccClient:
         if self._capacity < 1:
             raise RefusedError("CCC_CONTROL_NUMBERS fill CCC_BATCH_SIZE: no room is left for phones.")
         self._session: aiohttp.ClientSession | None = None
+        self._stop = Stop(sleep)
         self._breaker = Breaker(
-            "CCC", failures=BREAKER_FAILURES, seconds=settings.leadscrub_breaker_seconds, sleep=sleep
+            "CCC", failures=BREAKER_FAILURES, seconds=settings.leadscrub_breaker_seconds, sleep=self._sleep
         )
         self.stats = Stats(self._breaker)
-        self._pacer = Pacer(REQUESTS_PER_SECOND, burst=BURST, sleep=sleep)
+        self._pacer = Pacer(REQUESTS_PER_SECOND, burst=BURST, sleep=self._sleep)
         self._repeats = Repeats(
             retries=settings.ccc_max_retries,
             base_delay=settings.ccc_retry_base_delay,
             max_delay=settings.ccc_retry_max_delay,
-            sleep=sleep,
+            sleep=self._sleep,
             stats=self.stats,
             if_it_may_have_arrived=True,
         )
@@ -94,6 +99,11 @@ class CccClient:
     @property
     def is_loopback(self) -> bool:
         return is_loopback_url(self._settings.ccc_api_url)
+
+    @property
+    def endpoint(self) -> str:
+        """Whose answers these are, for the evidence: the same on any loopback port."""
+        return endpoint_name(self._url)
 
     @property
     def has_controls(self) -> bool:
@@ -136,7 +146,23 @@ class CccClient:
         reason = Reason.MALFORMED_BY_VENDOR if work.accepted else Reason.VENDOR_ERROR
         work.answers.update(dict.fromkeys(work.culprits, unknown(reason)))
         worst = max(work.controls, key=_SEVERITY.index, default="unanswered" if self._controls else "none_configured")
-        return BatchResult(work.answers, work.requests, worst, work.extra)
+        return BatchResult(work.answers, work.requests, worst, work.extra, self.endpoint)
+
+    def stop(self) -> None:
+        """Let requests on the wire finish; what waits, and what comes later, is unknown at once (``no_verdict``).
+
+        For interrupts. Call it in the client's loop, from another thread by ``loop.call_soon_threadsafe``.
+        """
+        self._stop.set()
+
+    async def _sleep(self, seconds: float) -> None:
+        self._raise_if_stopped()
+        await self._stop.sleep(seconds)
+        self._raise_if_stopped()
+
+    def _raise_if_stopped(self) -> None:
+        if self._stop.is_set:
+            raise _StoppedError("CCC was not asked: stopped.")
 
     async def _check(self, phones: list[str], controls: tuple[str, ...], work: "_Batch") -> None:
         try:
@@ -144,6 +170,9 @@ class CccClient:
                 raise AttemptError("refused_always", may_have_arrived=True, repeatable=False)
             if not await self._ask(phones, controls, work):
                 await self._find_culprit(phones, controls, work)
+        except _StoppedError:
+            work.controls.append("unanswered")
+            work.answers.update(dict.fromkeys(phones, unknown(Reason.NO_VERDICT)))
         except AttemptError as error:
             self.stats.failures += 1
             if error.health is Health.BUSY:
@@ -194,6 +223,7 @@ class CccClient:
             raise AccessRefusedError(self._refused)
         if self._session is None or self._settings.ccc_api_key is None:
             raise RuntimeError("CccClient is used outside its async with block")
+        self._raise_if_stopped()
         headers = {"loginId": self._settings.ccc_api_key.get_secret_value()}
         content = orjson.dumps({"PhoneList": ",".join(numbers), "OutputFormat": "JsonArray"})
         self.stats.requests += 1
@@ -255,6 +285,10 @@ class CccClient:
         if listed == 0:
             return "failed"
         return "all" if listed == len(self._controls) else "some"
+
+
+class _StoppedError(FailedError):
+    """``stop`` came before a request was sent."""
 
 
 @dataclass(slots=True)

@@ -32,7 +32,9 @@ from leadscrub_pipeline.vendors.transport import (
     Reply,
     Sleep,
     Stats,
+    Stop,
     checked_url,
+    endpoint_name,
     is_loopback_url,
     open_session,
     post,
@@ -100,7 +102,7 @@ class IdicoreClient:
             )
         self._session: aiohttp.ClientSession | None = None
         self._now = now
-        self._plain_sleep = sleep
+        self._stop = Stop(sleep)
         self._breaker = Breaker(
             "idiCORE", failures=BREAKER_FAILURES, seconds=settings.leadscrub_breaker_seconds, sleep=self._sleep
         )
@@ -116,7 +118,6 @@ class IdicoreClient:
         self._tokens: dict[tuple[str, str], _Token] = {}
         self._sign_ins: dict[tuple[str, str], asyncio.Task[str]] = {}
         self._refused: str | None = None
-        self._stopping = asyncio.Event()
 
     @property
     def is_loopback(self) -> bool:
@@ -185,17 +186,11 @@ class IdicoreClient:
         For interrupts: a search may wait minutes for breaker or pace with nothing on the wire.
         Call it in the client's loop, from another thread by ``loop.call_soon_threadsafe``.
         """
-        self._stopping.set()
+        self._stop.set()
 
     async def _sleep(self, seconds: float) -> None:
-        """Between requests only, so that ending a sleep early loses nothing."""
         self._raise_if_over()
-        waits = [asyncio.ensure_future(self._plain_sleep(seconds)), asyncio.ensure_future(self._stopping.wait())]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
+        await self._stop.sleep(seconds)
         self._raise_if_over()
 
     async def _attempt(self, search: "_Search") -> SearchAnswer:
@@ -278,7 +273,7 @@ class IdicoreClient:
     def _raise_if_over(self) -> None:
         if self._refused is not None:
             raise AccessRefusedError(self._refused)
-        if self._stopping.is_set():
+        if self._stop.is_set:
             raise NotBilledError("stopped")
 
     @property
@@ -363,10 +358,7 @@ class _Search:
 
 def endpoint_of(settings: Settings) -> str:
     """``loopback/search`` on this machine whatever the port, else ``https://host/path``."""
-    url = checked_url(settings.idicore_search_url, setting="IDICORE_SEARCH_URL")
-    if is_loopback_url(settings.idicore_search_url):
-        return f"loopback{url.path}"
-    return f"{url.scheme}://{url.host_port_subcomponent}{url.path}"
+    return endpoint_name(checked_url(settings.idicore_search_url, setting="IDICORE_SEARCH_URL"))
 
 
 def idicore_workers(leads: int, settings: Settings) -> int:

@@ -113,6 +113,13 @@ def checked_url(url: str, *, setting: str) -> URL:
     return parsed
 
 
+def endpoint_name(url: URL) -> str:
+    """Whose answers come from there: ``loopback/path`` on this machine whatever the port, else ``https://host/path``."""
+    if is_loopback_url(str(url)):
+        return f"loopback{url.path}"
+    return f"{url.scheme}://{url.host_port_subcomponent}{url.path}"
+
+
 # --- one request ------------------------------------------------------------------------
 
 
@@ -237,6 +244,30 @@ class Pacer:
     def pause(self, seconds: float) -> None:
         """Let nobody start for so long; turns that were already given stand."""
         self._next = max(self._next, self._clock() + seconds)
+
+
+class Stop:
+    """Set once, it ends all of a client's sleeps early. Those are between requests only, so nothing is lost."""
+
+    def __init__(self, sleep: Sleep) -> None:
+        self._plain_sleep = sleep
+        self._event = asyncio.Event()
+
+    @property
+    def is_set(self) -> bool:
+        return self._event.is_set()
+
+    def set(self) -> None:
+        self._event.set()
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep so long or until ``set``."""
+        waits = [asyncio.ensure_future(self._plain_sleep(seconds)), asyncio.ensure_future(self._event.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
 
 
 @dataclass(frozen=True, slots=True)
