@@ -189,7 +189,7 @@ def withdraw(
     warehouse = open_warehouse(load_settings())
     with warehouse.session() as session:
         found = results.find_withdrawal(session, name)
-    if not yes and sys.stdin.isatty():
+    if not yes and stdin_is_terminal():
         _confirm(found)
     with warehouse.session() as session:
         rows = results.withdraw(session, found)
@@ -203,6 +203,10 @@ def withdraw(
             f"Withdrew {rows:,} rows of {found.kind} {name}. Of their {found.phones:,} phones "
             f"{found.callable - left:,} were callable and are no longer."
         )
+
+
+def stdin_is_terminal() -> bool:
+    return sys.stdin.isatty()
 
 
 def _confirm(found: Withdrawal) -> None:

@@ -4,7 +4,6 @@ What a row means is decided where it is published (master.py), what may be calle
 callable_phones.py; the forms in which rows leave belong to exports.py.
 """
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -167,7 +166,7 @@ class ResultCounts:
     """Rows that are withdrawn and were not published again since."""
     callable: int = 0
     """Distinct phones in CALLABLE_PHONES now."""
-    unknown_by_reason: Counter[str] = field(default_factory=Counter)
+    unknown_by_reason: dict[str, int] = field(default_factory=dict)
     """Reasons of the NULL flags of rows and columns that have a phone, as ``source: reason``."""
 
 
@@ -212,8 +211,9 @@ def count_results(session: Session, dialect: Dialect) -> tuple[dict[str, ResultC
             setattr(counts, name, int(value))
             setattr(total, name, getattr(total, name) + int(value))
     for script, source, reason, count in session.rows(_reasons_query(dialect)):
-        by_script[script].unknown_by_reason[f"{source}: {reason}"] += count
-        total.unknown_by_reason[f"{source}: {reason}"] += count
+        for counts in (by_script[script], total):
+            known = counts.unknown_by_reason.get(f"{source}: {reason}", 0)
+            counts.unknown_by_reason[f"{source}: {reason}"] = known + count
     stage = session.create_stage_as("callable_now", f"SELECT DISTINCT phone FROM {CALLABLE_PHONES}")
     held = f"FROM ({_HELD}) AS h LEFT JOIN {stage} AS c ON c.phone = h.phone"
     for script, phones, callable_phones in session.rows(
