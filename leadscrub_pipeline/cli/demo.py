@@ -122,19 +122,20 @@ def _print_account(account: Account) -> None:
     if not account.agrees:
         out.print("The bill and the ledger do not agree. Please report this.")
     elif not account.billed_now:
-        out.print("Nothing was paid for this time: whoever was looked up before is not paid for again.")
+        out.print("Nothing was paid for this time: whoever was looked up before is not paid for again.", soft_wrap=True)
 
 
 def _print_next(deployment: DemoHome) -> None:
-    program = sys.argv[0] if sys.argv[0].endswith("leadscrub") else "leadscrub"
-    out.print("\nNext:", highlight=False)
-    for command, what in (
-        ("make dev", "the same in Dagster's UI"),
-        (f"export LEADSCRUB_ENV_FILE={_short(deployment.settings_file)}", "look at the demo with the commands below"),
-        (f"{_short(Path(program))} results list", "what was published"),
-        (f"{_short(Path(program))} results export --format csv --callable", "what may be called"),
-    ):
-        out.print(f"  {command:<62} {what}", soft_wrap=True, markup=False)
+    program = _short(Path(sys.argv[0])) if sys.argv[0].endswith("leadscrub") else "leadscrub"
+    steps = {
+        "The same in Dagster's UI:": "make dev",
+        "Or here, after:": f"export LEADSCRUB_ENV_FILE={_short(deployment.settings_file)}",
+        "  what was published": f"{program} results list",
+        "  what may be called": f"{program} results export --format csv --callable",
+    }
+    out.print()
+    for what, how in steps.items():
+        out.print(f"{what:<27}{how}", soft_wrap=True, markup=False)
 
 
 def _short(path: Path) -> str:

@@ -96,7 +96,7 @@ def print_results(results: Sequence["Scrubbed"]) -> None:
     """One column a script, because there are more numbers than scripts."""
     for first in range(0, len(results), _ABREAST):
         shown = [result.as_dict() for result in results[first : first + _ABREAST]]
-        table = Table(box=SIMPLE_HEAD)
+        table = Table(box=SIMPLE_HEAD, pad_edge=False)
         table.add_column("")
         for result in shown:
             table.add_column(escape(str(result["script"])), justify="right", overflow="fold")

@@ -6,9 +6,9 @@ The work is the assets'; this module starts the run, follows it and reads what i
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import dagster as dg
 
@@ -120,15 +120,14 @@ def _scrub(
     return Scrubbed(key, run_id, ended.status, numbers, seconds, ended.exit_code, ended.error, spent.cost)
 
 
-@dataclass(slots=True)
-class _Ended:
+class _Ended(NamedTuple):
     """What the events of a run tell."""
 
-    status: Literal["success", "failed", "canceled"] = "success"
-    exit_code: int = 0
-    error: str | None = None
-    metadata: dict[str, dict[str, int]] = field(default_factory=dict)
-    """By asset."""
+    status: Literal["success", "failed", "canceled"]
+    exit_code: int
+    error: str | None
+    metadata: dict[str, dict[str, int]]
+    """Whole numbers of each asset that was materialized."""
 
 
 def _execute(key: str, run_id: str, settings: Settings, instance: dg.DagsterInstance, selection: Selection) -> _Ended:
@@ -155,38 +154,48 @@ def _execute(key: str, run_id: str, settings: Settings, instance: dg.DagsterInst
             raise_on_error=False,
         )
     except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
-        return _Ended(
-            "canceled",
-            INTERRUPTED,
-            "Interrupted. Requests in flight were let end, and what they brought is in the ledger.",
-        )
-    ended = _Ended()
+        return _interrupted({})
+    metadata: dict[str, dict[str, int]] = {}
+    failures = []
     for event in result.all_events:
         if event.is_step_materialization and event.asset_key is not None:
-            ended.metadata[event.asset_key.to_user_string()] = {
+            metadata[event.asset_key.to_user_string()] = {
                 name: value.value
                 for name, value in event.step_materialization_data.materialization.metadata.items()
                 if isinstance(value, dg.IntMetadataValue) and value.value is not None
             }
-        if event.is_step_failure and ended.error is None:
-            ended.error, ended.exit_code = _failure(event, run_id)
-    if not result.success:
-        ended.status = "failed"
-        ended.exit_code = ended.exit_code or 1
-        ended.error = ended.error or f"The run failed outside its steps. Its log in the UI tells more: run {run_id}."
-    return ended
+        if event.is_step_failure:
+            failures.append(event)
+    if result.success:
+        return _Ended("success", 0, None, metadata)
+    if any(map(_was_interrupted, failures)):
+        return _interrupted(metadata)
+    if failures:
+        return _Ended("failed", *_failure(failures[0], run_id), metadata)
+    return _Ended(
+        "failed", 1, f"The run failed outside its steps. Its log in the UI tells more: run {run_id}.", metadata
+    )
 
 
-def _failure(event: dg.DagsterEvent, run_id: str) -> tuple[str, int]:
-    """The sentence and the exit code of a failed step."""
+def _interrupted(metadata: dict[str, dict[str, int]]) -> _Ended:
+    text = "Interrupted. Requests in flight were let end, and what they brought is in the ledger."
+    return _Ended("canceled", INTERRUPTED, text, metadata)
+
+
+def _was_interrupted(event: dg.DagsterEvent) -> bool:
+    """Within a step Dagster turns an interrupt into a failure of the step, and does not raise it again."""
+    error = event.step_failure_data.error
+    return error is not None and error.cls_name == dg.DagsterExecutionInterruptedError.__name__
+
+
+def _failure(event: dg.DagsterEvent, run_id: str) -> tuple[int, str]:
+    """The exit code and the sentence of a failed step."""
     failure = event.step_failure_data.user_failure_data
     if failure is None or failure.description is None or EXIT_CODE not in failure.metadata:
         # Not an error of ours, so its text may hold anything.
-        return (
-            f"Step {event.step_key} ended on a defect of the program. Its log in the UI tells more: run {run_id}."
-        ), 1
+        return 1, f"Step {event.step_key} ended on a defect of the program. Its log in the UI tells more: run {run_id}."
     code = failure.metadata[EXIT_CODE].value
-    return failure.description, code if isinstance(code, int) else 1
+    return code if isinstance(code, int) else 1, failure.description
 
 
 def _listener(key: str, report: Report) -> Callable[[dg.EventLogEntry], None]:

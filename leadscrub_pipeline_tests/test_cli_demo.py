@@ -1,0 +1,145 @@
+"""``leadscrub demo`` and what ``leadscrub dev`` and ``leadscrub simulate`` share with it."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+from typer.testing import CliRunner
+
+from leadscrub_pipeline.cli.app import app
+from leadscrub_pipeline.cli.demo_home import demo_deployment
+from leadscrub_pipeline.cli.dev import _free_port
+from leadscrub_pipeline.errors import UnavailableError
+from leadscrub_pipeline.settings import load_settings
+from leadscrub_pipeline_tests.cli_deployment import start
+from leadscrub_pipeline_tests.sums import check_sums
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("demo") / "home"
+
+
+@pytest.fixture(scope="module")
+def first(home: Path) -> dict:
+    # A user's own settings, which must not reach the demo.
+    theirs = {"IDICORE_DAILY_BUDGET": "1", "LEADSCRUB_SCRIPTS": "/nowhere", "CCC_API_URL": "https://vendor.example/x"}
+    result = CliRunner().invoke(app, ["demo", "--home", str(home), "--json"], env=theirs)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_the_demo_runs_its_three_scripts_and_no_lead_is_lost(first: dict) -> None:
+    assert len(first["scripts"]) == 3
+    for script in first["scripts"]:
+        assert script["status"] == "success"
+        check_sums(script)
+        assert script["rejected"] > 0
+        assert script["duplicate"] > 0
+    assert first["scripts"][1]["already_processed"] > 0
+
+
+def test_the_bill_is_what_the_ledger_says(first: dict) -> None:
+    account = first["account"]
+    assert first["agrees"]
+    assert account["billed_dollars"] == account["settled_dollars"] == account["settled_dollars_now"]
+    assert account["billed_now"] == account["billed"] == sum(script["lookups_paid"] for script in first["scripts"])
+
+
+def test_a_second_demo_pays_for_nothing_and_says_so_and_where_to_look_next(home: Path, first: dict) -> None:
+    result = CliRunner().invoke(app, ["demo", "--home", str(home)])
+    assert result.exit_code == 0, result.output
+    assert "Nothing was paid for this time" in result.stdout
+    assert "make dev" in result.stdout
+    assert "results export" in result.stdout
+
+
+def test_the_demos_settings_are_whole_and_for_its_own_vendors_only(home: Path, first: dict) -> None:
+    settings = load_settings(env_file=home / "settings.env")
+    assert settings.leadscrub_home == home
+    assert settings.leadscrub_kind == "demo"
+    assert settings.idicore_search_url.startswith("http://127.0.0.1:")
+    assert (home / "settings.env").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_second_process_uses_the_simulators_that_are_served_already(home: Path, first: dict) -> None:
+    before = dict(os.environ)
+    with demo_deployment(home):
+        served = (home / "settings.env").read_text()
+        with demo_deployment(home):
+            assert (home / "settings.env").read_text() == served
+            assert os.environ["LEADSCRUB_ENV_FILE"] == str(home / "settings.env")
+    assert dict(os.environ) == before
+
+
+def test_the_usual_port_gives_way_and_a_wanted_one_does_not() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(UnavailableError, match=str(port)):
+            _free_port(port)
+    assert _free_port(None) > 0
+
+
+def test_simulated_vendors_serve_until_they_are_told_to_stop(tmp_path: Path) -> None:
+    process = start(
+        "simulate", "--json", "--bill", str(tmp_path / "bill.jsonl"), environment={"LEADSCRUB_ENV_FILE": ""}
+    )
+    assert process.stdout is not None
+    text = ""
+    while not text.rstrip().endswith("}"):
+        text += process.stdout.readline()
+    url = json.loads(text)["NTFY_BASE_URL"]
+    with pytest.raises(urllib.error.HTTPError):  # it is there, and asks who we are
+        urllib.request.urlopen(url, timeout=10)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "Stopped" in err
+
+
+@pytest.mark.parametrize("fault", ["idicore", "nobody:timeout", "idicore:no_such_thing", "ccc:no_match"])
+def test_a_fault_that_cannot_be_had_is_a_usage_error(fault: str) -> None:
+    assert CliRunner().invoke(app, ["simulate", "--fault", fault]).exit_code == 2
+
+
+def wait_for_ui(process: subprocess.Popen[str]) -> str:
+    assert process.stderr is not None
+    deadline = time.monotonic() + 180
+    while time.monotonic() < deadline:
+        line = process.stderr.readline()
+        if "Dagster's UI: " in line:
+            return line.split()[2]
+        assert process.poll() is None, line
+    raise AssertionError("the UI did not come")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("how", ["SIGTERM", "a child dies"])
+def test_dev_serves_the_demo_and_ends_with_all_its_children(how: str, tmp_path: Path) -> None:
+    process = start("dev", "--demo", "--home", str(tmp_path / "home"), environment={"LEADSCRUB_ENV_FILE": ""})
+    try:
+        url = wait_for_ui(process)
+        with urllib.request.urlopen(f"{url}/server_info", timeout=10) as answer:
+            assert "dagster_version" in json.load(answer)
+        family = psutil.Process(process.pid).children(recursive=True)
+        assert len(family) >= 2
+        if how == "SIGTERM":
+            process.send_signal(signal.SIGTERM)
+        else:
+            next(child for child in family if "dagster-daemon" in " ".join(child.cmdline())).kill()
+        _, err = process.communicate(timeout=90)
+    finally:
+        process.kill()
+    assert process.returncode == (0 if how == "SIGTERM" else 1), err
+    assert ("ended by itself" in err) == (how != "SIGTERM")
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert alive == []
