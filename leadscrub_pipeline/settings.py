@@ -7,6 +7,7 @@ empty for none) wins over the environment, as it does in Dagster: a code server 
 started earlier still carries the old values in its environment.
 """
 
+import functools
 import os
 from datetime import date
 from decimal import Decimal
@@ -251,8 +252,16 @@ def load_settings(*, env_file: str | Path | None = None) -> Settings:
     Raises:
         UsageError: a value cannot be understood; the message names the settings, not the values.
     """
+    path = Path(env_file) if env_file is not None else settings_file()
+    text = path.read_bytes() if path is not None and path.is_file() else None
+    return _load(path, text, tuple(sorted(os.environ.items())))
+
+
+@functools.lru_cache(maxsize=8)
+def _load(path: Path | None, text: bytes | None, environment: tuple[tuple[str, str], ...]) -> Settings:  # noqa: ARG001
+    """Read anew when the file or the environment differs: a step asks several times, and it takes 20 ms each."""
     try:
-        return Settings(_env_file=env_file or settings_file())
+        return Settings(_env_file=path)
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors(include_input=False)]
         raise UsageError("A setting cannot be understood. " + "; ".join(lines)) from None

@@ -1,9 +1,8 @@
 """The embedded engine: one DuckDB file, attached as PROCESSED_DATA_DB.
 
 One process may hold the file, readers included, so a session waits its turn, is short, and
-is never open while a vendor is called. Every connection is locked down before it is used:
-no file but the source tables, no network, no change of settings. By default DuckDB reads
-any file on the host.
+is never open while a vendor is called. How instances are locked down stands in
+duckdb_engine.py.
 """
 
 import random
@@ -25,6 +24,7 @@ from leadscrub_pipeline.domain.scripts import LeadScript
 from leadscrub_pipeline.errors import FailedError, RefusedError, UnavailableError, UsageError
 from leadscrub_pipeline.warehouse import callable_phones
 from leadscrub_pipeline.warehouse.arrow import stored
+from leadscrub_pipeline.warehouse.duckdb_engine import engine_with_sources, literal, quoted, shared_engine
 from leadscrub_pipeline.warehouse.protocol import OutputColumn, OutputType
 from leadscrub_pipeline.warehouse.schema import DATABASE, STAMP, TABLES, ColumnType, Table
 from leadscrub_pipeline.warehouse.sources import SourceTable, find_sources
@@ -54,14 +54,6 @@ _held_files: dict[Path, threading.Lock] = {}
 _held_files_guard = threading.Lock()
 
 
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
 class DuckdbDialect:
     """DuckDB's spelling of what the engines do not share."""
 
@@ -75,7 +67,7 @@ class DuckdbDialect:
         return f"json_extract_string({column}, '$.{'.'.join(path)}')"
 
     def json_object(self, columns: Sequence[OutputColumn]) -> str:
-        arguments = ", ".join(f"{_literal(column.name.lower())}, {_json_value(column)}" for column in columns)
+        arguments = ", ".join(f"{literal(column.name.lower())}, {_json_value(column)}" for column in columns)
         return f"CAST(json_object({arguments}) AS VARCHAR)"
 
     def row_number(self) -> str:
@@ -88,7 +80,7 @@ class DuckdbDialect:
 
 def _json_value(column: OutputColumn) -> str:
     # JSON has no NaN and no infinity, and DuckDB writes them all the same.
-    name = f"script.{_quoted(column.name)}"
+    name = f"script.{quoted(column.name)}"
     return f"CASE WHEN isfinite({name}) THEN {name} END" if column.type == "float" else name
 
 
@@ -247,8 +239,9 @@ class DuckdbWarehouse:
 
     @contextmanager
     def session(self, *, scripts: bool = False) -> Iterator[DuckdbSession]:
-        with self._file_turn():
-            connection = self._connect(with_sources=scripts)
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with self._file_turn(), self._connection(with_sources=scripts) as connection:
+            self._attach(connection)
             try:
                 session = DuckdbSession(connection, self)
                 if not self._prepared:
@@ -256,7 +249,25 @@ class DuckdbWarehouse:
                     self._prepared = True
                 yield session
             finally:
-                connection.close()
+                # The file is free for others as soon as it is detached.
+                with suppress(duckdb.Error):
+                    connection.execute(f"DETACH {DATABASE}")
+
+    @contextmanager
+    def _connection(self, *, with_sources: bool) -> Iterator[duckdb.DuckDBPyConnection]:
+        self.sources = find_sources(self._sources_folder) if with_sources else ()
+        if self.sources and self._sources_folder is not None:
+            engine = engine_with_sources(self.path, self._memory_limit, self._sources_folder, self.sources)
+            try:
+                yield engine
+            finally:
+                engine.close()
+            return
+        connection = shared_engine(self.path, self._memory_limit).cursor()
+        try:
+            yield connection
+        finally:
+            connection.close()
 
     def pages(self, select: str, params: Sequence[object], *, key: str, first: object, rows: int) -> Iterator[pa.Table]:
         last = first
@@ -289,42 +300,14 @@ class DuckdbWarehouse:
             "Wait for that run to end, or close the program that has the file open."
         )
 
-    def _connect(self, *, with_sources: bool) -> duckdb.DuckDBPyConnection:
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.sources = find_sources(self._sources_folder) if with_sources else ()
-        connection = duckdb.connect(
-            ":memory:",
-            config={
-                "memory_limit": self._memory_limit,
-                "threads": 2,
-                "temp_directory": str(self.path.parent / "spill"),
-                "autoinstall_known_extensions": False,
-                "autoload_known_extensions": False,
-            },
-        )
-        try:
-            self._attach(connection)
-            self._attach_sources(connection)
-            if self.sources and self._sources_folder is not None:
-                connection.execute(f"SET allowed_directories = [{_literal(str(self._sources_folder.absolute()))}]")
-            connection.execute("SET TimeZone = 'UTC'")
-            # A name in three parts may otherwise mean a variable of this process.
-            connection.execute("SET python_enable_replacements = false")
-            connection.execute("SET enable_external_access = false")
-            connection.execute("SET lock_configuration = true")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
     def _attach(self, connection: duckdb.DuckDBPyConnection) -> None:
         deadline = time.monotonic() + self._lock_wait
         pause = 0.005
         while True:
             try:
-                connection.execute(f"ATTACH {_literal(str(self.path))} AS {DATABASE}")
-            except duckdb.IOException as error:
-                if "lock" not in str(error):
+                connection.execute(f"ATTACH {literal(str(self.path))} AS {DATABASE}")
+            except duckdb.Error as error:
+                if not isinstance(error, duckdb.IOException) or "lock" not in str(error):
                     raise UnavailableError(
                         f"The warehouse file {self.path.name} cannot be opened ({type(error).__name__}): "
                         "check disk space, rights, and that it is a DuckDB file of this version."
@@ -336,29 +319,6 @@ class DuckdbWarehouse:
             else:
                 self.path.chmod(0o600)
                 return
-
-    def _attach_sources(self, connection: duckdb.DuckDBPyConnection) -> None:
-        attached: set[str] = set()
-        for source in self.sources:
-            if source.database not in attached:
-                connection.execute(f"ATTACH ':memory:' AS {_quoted(source.database)}")
-                attached.add(source.database)
-            schema = f"{_quoted(source.database)}.{_quoted(source.schema)}"
-            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
-            reader = "read_parquet" if source.path.suffix.lower() == ".parquet" else "read_csv"
-            try:
-                connection.execute(
-                    f"CREATE VIEW {schema}.{_quoted(source.name)} AS "
-                    f"SELECT * FROM {reader}({_literal(str(source.path))}{_READER_OPTIONS[reader]})"
-                )
-            except duckdb.Error as error:
-                raise FailedError(
-                    f"The source table {'.'.join(source.full_name)} cannot be read from {source.path.name} "
-                    f"({type(error).__name__}): it must be UTF-8 with a header line."
-                ) from None
-
-
-_READER_OPTIONS: Final = {"read_csv": ", header = true, sample_size = -1", "read_parquet": ""}
 
 
 def _prepare(session: DuckdbSession, *, kind: str) -> None:
