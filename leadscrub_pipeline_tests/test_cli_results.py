@@ -13,6 +13,7 @@ import pytest
 from leadscrub_pipeline.warehouse.duckdb import DuckdbWarehouse
 from leadscrub_pipeline.warehouse.schema import MASTER
 from leadscrub_pipeline_tests.command_line import demo_settings, leadscrub
+from leadscrub_pipeline_tests.graph import graph_in
 from leadscrub_pipeline_tests.published import DAY, NOW, clear_rows, make_warehouse, master_row, phone, store
 
 MAIN = "from leadscrub_pipeline.cli import main; main()"
@@ -202,3 +203,21 @@ def test_on_a_terminal_a_withdrawal_is_confirmed(
     assert answer.code == 0
     assert "2 rows" in answer.err
     assert len(leadscrub("results", "export", "--callable", "--json").lines) == left
+
+
+def test_what_is_withdrawn_is_callable_again_once_it_is_published_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with graph_in(tmp_path, monkeypatch) as graph:
+        graph.scrub("leads")
+        before = graph.callable_phones()
+        answer = leadscrub("results", "withdraw", "leads", "--yes", "--json").json
+        assert answer["rows"] == 10
+        assert answer["no_longer_callable"] == len(before) > 0
+        assert graph.callable_phones() == set()
+        graph.scrub("leads")
+        assert graph.callable_phones() == set()
+        graph.scrub("leads", already_processed="include")
+        assert graph.callable_phones() == before
+        exported = leadscrub("results", "export", "--callable", "--json").lines
+        assert {row[f"phone_{i}"] for row in exported for i in (1, 2, 3)} - {None} == before
