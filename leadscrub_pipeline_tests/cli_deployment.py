@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -71,9 +71,8 @@ class Deployment:
             raise result.exception
         return Ended(result.exit_code, result.stdout, result.stderr)
 
-    def start(self, *arguments: str, **settings: str) -> subprocess.Popen[str]:
-        """The installed command in a process of its own."""
-        return start(*arguments, environment=self.environment | settings)
+    def start(self, *arguments: str, **settings: str) -> AbstractContextManager[subprocess.Popen[str]]:
+        return started(*arguments, environment=self.environment | settings)
 
     def write_script(self, key: str, sql: str = "SELECT * FROM LEADS_DB.PUBLIC.LEADS") -> Path:
         path = self.scripts / f"{key}.sql"
@@ -91,16 +90,22 @@ class Deployment:
                 yield instance
 
 
-def start(*arguments: str, environment: Mapping[str, str]) -> subprocess.Popen[str]:
-    own = {name for name in os.environ if name.lower() in Settings.model_fields}
-    outer = {name: value for name, value in os.environ.items() if name not in own}
-    return subprocess.Popen(
+@contextmanager
+def started(*arguments: str, environment: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """The installed command in a process of its own, which ends with the block at the latest."""
+    outer = {name: value for name, value in os.environ.items() if name.lower() not in Settings.model_fields}
+    process = subprocess.Popen(
         [PROGRAM, *arguments],
         env=outer | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from leadscrub_pipeline.cli.demo_home import demo_deployment
 from leadscrub_pipeline.cli.dev import _free_port
 from leadscrub_pipeline.errors import UnavailableError
 from leadscrub_pipeline.settings import load_settings
-from leadscrub_pipeline_tests.cli_deployment import start
+from leadscrub_pipeline_tests.cli_deployment import started
 from leadscrub_pipeline_tests.sums import check_sums
 
 
@@ -90,18 +91,16 @@ def test_the_usual_port_gives_way_and_a_wanted_one_does_not() -> None:
 
 
 def test_simulated_vendors_serve_until_they_are_told_to_stop(tmp_path: Path) -> None:
-    process = start(
-        "simulate", "--json", "--bill", str(tmp_path / "bill.jsonl"), environment={"LEADSCRUB_ENV_FILE": ""}
-    )
-    assert process.stdout is not None
-    text = ""
-    while not text.rstrip().endswith("}"):
-        text += process.stdout.readline()
-    url = json.loads(text)["NTFY_BASE_URL"]
-    with pytest.raises(urllib.error.HTTPError):  # it is there, and asks who we are
-        urllib.request.urlopen(url, timeout=10)
-    process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=20)
+    arguments = ("simulate", "--json", "--bill", str(tmp_path / "bill.jsonl"))
+    with started(*arguments, environment={"LEADSCRUB_ENV_FILE": ""}) as process:
+        assert process.stdout is not None
+        text = ""
+        while not text.rstrip().endswith("}"):
+            text += process.stdout.readline()
+        with pytest.raises(urllib.error.HTTPError):  # it is there, and asks who we are
+            urllib.request.urlopen(json.loads(text)["NTFY_BASE_URL"], timeout=10)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=20)
     assert process.returncode == 0
     assert "Stopped" in err
 
@@ -125,8 +124,8 @@ def wait_for_ui(process: subprocess.Popen[str]) -> str:
 @pytest.mark.long
 @pytest.mark.parametrize("how", ["SIGTERM", "a child dies"])
 def test_dev_serves_the_demo_and_ends_with_all_its_children(how: str, tmp_path: Path) -> None:
-    process = start("dev", "--demo", "--home", str(tmp_path / "home"), environment={"LEADSCRUB_ENV_FILE": ""})
-    try:
+    arguments = ("dev", "--demo", "--home", str(tmp_path / "home"))
+    with started(*arguments, environment={"LEADSCRUB_ENV_FILE": ""}) as process:
         url = wait_for_ui(process)
         with urllib.request.urlopen(f"{url}/server_info", timeout=10) as answer:
             assert "dagster_version" in json.load(answer)
@@ -137,8 +136,6 @@ def test_dev_serves_the_demo_and_ends_with_all_its_children(how: str, tmp_path: 
         else:
             next(child for child in family if "dagster-daemon" in " ".join(child.cmdline())).kill()
         _, err = process.communicate(timeout=90)
-    finally:
-        process.kill()
     assert process.returncode == (0 if how == "SIGTERM" else 1), err
     assert ("ended by itself" in err) == (how != "SIGTERM")
     _, alive = psutil.wait_procs(family, timeout=10)
