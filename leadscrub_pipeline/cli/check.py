@@ -11,7 +11,7 @@ from typing import Annotated, Final, Literal
 import orjson
 import typer
 
-from leadscrub_pipeline.cli.output import DONE, FINDINGS, JsonOption, note, print_table, progress
+from leadscrub_pipeline.cli.output import DONE, FINDINGS, JsonOption, note, out, print_table, progress
 from leadscrub_pipeline.deployment import deployment_kind, open_registry
 from leadscrub_pipeline.domain.phones import parse_phone
 from leadscrub_pipeline.domain.verdicts import Answer, Reason, Verdict
@@ -104,7 +104,7 @@ def check(
         for number in checked:
             typer.echo(orjson.dumps({**asdict(number), "conclusion": number.conclusion}).decode())
     else:
-        _show(checked)
+        _show(checked, registry)
     for source in (registry, litigators):
         if source.error is not None:
             note(f"error: {source.error}")
@@ -201,20 +201,20 @@ def _exit_code(checked: Sequence[CheckedNumber], *sources: Source) -> int:
     return max(codes, default=DONE)
 
 
-def _show(checked: Sequence[CheckedNumber]) -> None:
+def _show(checked: Sequence[CheckedNumber], registry: Source) -> None:
     rows: list[dict[str, object]] = [
         {
-            "number": number.number,
-            "phone": number.phone,
-            "Do-Not-Call registry": _said(number.dnc, number.dnc_reason, number),
-            "litigator list": _said(number.litigator, number.litigator_reason, number),
-            "list version": number.list_version,
-            "age in days": number.list_age_days,
+            "phone": number.phone or number.number,
+            "registry": _said(number.dnc, number.dnc_reason, number),
+            "litigator": _said(number.litigator, number.litigator_reason, number),
             "conclusion": f"no number: {number.problem}" if number.phone is None else number.conclusion,
         }
         for number in checked
     ]
     print_table("Checked now, nothing stored", rows)
+    if registry.list_version is not None:
+        age = "of unknown age" if registry.list_age_days is None else f"{registry.list_age_days} days old"
+        out.print(f"Do-Not-Call list {registry.list_version}, {age}", soft_wrap=True, markup=False)
 
 
 def _said(verdict: Verdict, reason: str | None, number: CheckedNumber) -> str | None:
