@@ -32,7 +32,7 @@ def test_a_script_fills_the_master_table_and_the_bill_is_what_the_ledger_says(gr
 
 
 def test_person_columns_carry_the_scripts_values_unchanged(graph: Graph) -> None:
-    graph.write_source("LEADS_DB.PUBLIC.LEADS", [("  Zoë ", "O'Neil-SMITH", "12 1/2  N. Main St., #4", "", "il", "062701")])
+    graph.write_source("LEADS_DB.PUBLIC.LEADS", [("  Zoë ", "O'Neil-SMITH", "12 1/2  N. Main St., #4", "", "il", "62701-1234")])
     run = graph.scrub("leads")
     assert run.success, run.error
     row = graph.master()[0]
@@ -42,7 +42,7 @@ def test_person_columns_carry_the_scripts_values_unchanged(graph: Graph) -> None
         "12 1/2  N. Main St., #4",
         None,
         "il",
-        "062701",
+        "62701-1234",
     ]
 
 
