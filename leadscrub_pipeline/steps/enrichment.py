@@ -137,9 +137,10 @@ class _Step:
         self.result = Enrichment(leads=leads.row_count, workers=idicore_workers(leads.row_count, settings))
 
     def run(self) -> None:
+        client = IdicoreClient(self._settings)
+        self.result.vendor = client.stats.metadata()
         if not self._leads.row_count:
             return
-        client = IdicoreClient(self._settings)
         with self._ledger.writer() as self._writer:
             fanout = Fanout(client, self._look_up, workers=self.result.workers)
             try:

@@ -45,8 +45,10 @@ def check_litigators(
         phones = count_phones(session, contacts)
         to_ask = count_phones_to_ask(session, contacts, check.source, now)
     result = FlagReport(phones=phones, asked=to_ask, reused=phones - to_ask, workers=ccc_workers(to_ask, settings))
+    client = CccClient(settings)
+    result.vendor = client.stats.metadata()
     if to_ask:
-        _ask(warehouse, contacts, check, settings, now, result, Progress(report, noun="phones", total=to_ask))
+        _ask(warehouse, contacts, check, settings, client, now, result, Progress(report, noun="phones", total=to_ask))
     with warehouse.session() as session:
         details = {"phones": phones, "asked": to_ask}
         publish_flags(session, LITIGATOR_FLAGS, contacts, check, details=details, now=utc_now())
@@ -60,11 +62,11 @@ def _ask(
     contacts: Slice,
     check: Check,
     settings: Settings,
+    client: CccClient,
     now: datetime,
     result: FlagReport,
     progress: Progress,
 ) -> None:
-    client = CccClient(settings)
     store = _Store(warehouse, check, settings.ccc_max_age_days, result, progress)
     fanout = Fanout(client, _check_batch, workers=result.workers)
     try:
