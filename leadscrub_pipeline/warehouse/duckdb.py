@@ -24,7 +24,7 @@ from leadscrub_pipeline.domain.scripts import LeadScript
 from leadscrub_pipeline.errors import FailedError, RefusedError, UnavailableError, UsageError
 from leadscrub_pipeline.warehouse import callable_phones
 from leadscrub_pipeline.warehouse.arrow import stored
-from leadscrub_pipeline.warehouse.duckdb_engine import engine_with_sources, literal, quoted, shared_engine
+from leadscrub_pipeline.warehouse.duckdb_engine import engine_with_sources, literal, quoted, shared_engine, show_source
 from leadscrub_pipeline.warehouse.protocol import OutputColumn, OutputType
 from leadscrub_pipeline.warehouse.schema import DATABASE, STAMP, TABLES, ColumnType, Table
 from leadscrub_pipeline.warehouse.sources import SourceTable, find_sources
@@ -45,6 +45,10 @@ _ARROW_TYPES: Final = {
 _INTEGERS: Final = frozenset(
     {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER"}
 )
+_ALL_NULL: Final = '"NULL"'
+"""The type of a column that holds no value at all, as pandas writes it to Parquet."""
+# Snowflake's INTEGER is a NUMBER(38, 0).
+_WHOLE_DECIMAL: Final = re.compile(r"DECIMAL\(\d+,0\)")
 _FLOATS: Final = frozenset({"FLOAT", "DOUBLE"})
 _MISSING_NAME: Final = re.compile(
     r'(?:column|Table with name|function with name) "?([\w .$]+?)"? (?:not found|does not exist)'
@@ -79,9 +83,24 @@ class DuckdbDialect:
 
 
 def _json_value(column: OutputColumn) -> str:
-    # JSON has no NaN and no infinity, and DuckDB writes them all the same.
+    # JSON has no NaN and no infinity, and DuckDB writes them all the same, in lists and structs too.
     name = f"script.{quoted(column.name)}"
-    return f"CASE WHEN isfinite({name}) THEN {name} END" if column.type == "float" else name
+    match column.type:
+        case "float":
+            return f"CASE WHEN isfinite({name}) THEN {name} END"
+        case "other":
+            text = f"CAST(to_json({name}) AS VARCHAR)"
+            return (
+                f"CASE WHEN regexp_matches({text}, 'NaN|Infinity') THEN CAST(array_to_string(list_transform("
+                f"regexp_extract_all({text}, {literal(_JSON_PIECE)}), "
+                "lambda token: CASE WHEN token IN ('NaN', 'Infinity', '-Infinity') THEN 'null' ELSE token END), '') "
+                f"AS JSON) ELSE to_json({name}) END"
+            )
+    return name
+
+
+_JSON_PIECE: Final = r'"(?:[^"\\]|\\.)*"|NaN|-?Infinity|[^"NI-]+|.'
+"""A string, a number that is none, or what stands between."""
 
 
 class DuckdbSession:
@@ -146,10 +165,12 @@ class DuckdbSession:
             default_database=warehouse.default_database,
             default_schema=warehouse.default_schema,
         )
-        present = {source.full_name for source in warehouse.sources}
-        present |= {(DATABASE, table.schema, table.name) for table in TABLES}
+        sources = {source.full_name: source for source in warehouse.sources}
+        ours = {(DATABASE, table.schema, table.name) for table in TABLES}
         for name in guarded.tables:
-            if name not in present:
+            if name in sources:
+                show_source(self._connection, sources[name])
+            elif name not in ours:
                 raise UsageError(
                     f"Script {script.key} reads {'.'.join(name)}, which does not exist. "
                     f"Put {'/'.join(name)}.csv or .parquet under LEADSCRUB_SOURCES."
@@ -163,9 +184,9 @@ class DuckdbSession:
 
 
 def _output_type(kind: str) -> OutputType:
-    if kind == "VARCHAR":
+    if kind in ("VARCHAR", _ALL_NULL):
         return "text"
-    if kind in _INTEGERS:
+    if kind in _INTEGERS or _WHOLE_DECIMAL.fullmatch(kind):
         return "int"
     return "float" if kind in _FLOATS else "other"
 

@@ -14,7 +14,13 @@ import duckdb
 from leadscrub_pipeline.errors import FailedError
 from leadscrub_pipeline.warehouse.sources import SourceTable
 
-_READER_OPTIONS: Final = {"read_csv": ", header = true, sample_size = -1", "read_parquet": ""}
+# Nothing is left to guessing: DuckDB otherwise takes a file with a broken line for one of another
+# dialect, and 1/2/2026 for the first of February.
+_READER_OPTIONS: Final = {
+    "read_csv": """, header = true, sample_size = -1, delim = ',', quote = '"', escape = '"', """
+    "dateformat = '%Y-%m-%d', timestampformat = '%Y-%m-%d %H:%M:%S'",
+    "read_parquet": "",
+}
 
 _FILE_SUFFIXES: Final = ("", ".wal", ".wal.checkpoint", ".wal.recovery")
 """The warehouse's file and what DuckDB keeps beside it."""
@@ -47,14 +53,11 @@ def shared_engine(path: Path, memory_limit: str) -> duckdb.DuckDBPyConnection:
 def engine_with_sources(
     path: Path, memory_limit: str, folder: Path, sources: Iterable[SourceTable]
 ) -> duckdb.DuckDBPyConnection:
-    """An instance of its own that sees the user's source tables as well; close it after the session.
-
-    Raises:
-        FailedError: a source table cannot be read.
-    """
+    """An instance of its own that may have the user's source tables (``show_source``); close it after the session."""
     engine = _open(path, memory_limit)
     try:
-        _attach_sources(engine, sources)
+        for database in sorted({source.database for source in sources}):
+            engine.execute(f"ATTACH ':memory:' AS {quoted(database)}")
         _lock_down(engine, path, folder=folder)
     except BaseException:
         engine.close()
@@ -86,22 +89,27 @@ def _lock_down(engine: duckdb.DuckDBPyConnection, path: Path, *, folder: Path | 
     engine.execute("SET lock_configuration = true")
 
 
-def _attach_sources(engine: duckdb.DuckDBPyConnection, sources: Iterable[SourceTable]) -> None:
-    attached: set[str] = set()
-    for source in sources:
-        if source.database not in attached:
-            engine.execute(f"ATTACH ':memory:' AS {quoted(source.database)}")
-            attached.add(source.database)
-        schema = f"{quoted(source.database)}.{quoted(source.schema)}"
-        engine.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
-        reader = "read_parquet" if source.path.suffix.lower() == ".parquet" else "read_csv"
-        try:
-            engine.execute(
-                f"CREATE VIEW {schema}.{quoted(source.name)} AS "
-                f"SELECT * FROM {reader}({literal(str(source.path))}{_READER_OPTIONS[reader]})"
-            )
-        except duckdb.Error as error:
-            raise FailedError(
-                f"The source table {'.'.join(source.full_name)} cannot be read from {source.path.name} "
-                f"({type(error).__name__}): it must be UTF-8 with a header line."
-            ) from None
+def show_source(engine: duckdb.DuckDBPyConnection, source: SourceTable) -> None:
+    """Make a source table readable by its name. One at a time: a broken file is the business of those who read it.
+
+    Raises:
+        FailedError: the file cannot be read.
+    """
+    schema = f"{quoted(source.database)}.{quoted(source.schema)}"
+    reader = "read_parquet" if source.path.suffix.lower() == ".parquet" else "read_csv"
+    engine.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+    try:
+        engine.execute(
+            f"CREATE VIEW IF NOT EXISTS {schema}.{quoted(source.name)} AS "
+            f"SELECT * FROM {reader}({literal(str(source.path))}{_READER_OPTIONS[reader]})"
+        )
+    except duckdb.Error as error:
+        form = (
+            "a whole Parquet file"
+            if reader == "read_parquet"
+            else "UTF-8, with a header line, commas between values, quotes closed, and as many values in each line"
+        )
+        raise FailedError(
+            f"The source table {'.'.join(source.full_name)} cannot be read from {source.path.name} "
+            f"({type(error).__name__}): it must be {form}."
+        ) from None

@@ -15,7 +15,7 @@ import pyarrow as pa
 from leadscrub_pipeline.domain.columns import ColumnMap, recognise_columns
 from leadscrub_pipeline.domain.people import KEY_VERSION, Person, person_key, unusable_reason
 from leadscrub_pipeline.domain.scripts import LeadScript
-from leadscrub_pipeline.errors import RefusedError
+from leadscrub_pipeline.errors import FailedError, RefusedError
 from leadscrub_pipeline.warehouse.protocol import Dialect, OutputColumn, Session
 from leadscrub_pipeline.warehouse.schema import (
     IDENTITY_COLUMNS,
@@ -130,9 +130,7 @@ class LeadSelection:
         """
         statement, columns = self._session.select_leads(self._script)
         meaning = recognise_columns([column.name for column in columns], self._script)
-        self._selection = self._session.create_stage_as(
-            "selection", selection_query(self._dialect, statement, columns, meaning, self._script.key)
-        )
+        self._selection = self._select(selection_query(self._dialect, statement, columns, meaning, self._script.key))
         self._left_out = self._leave_out()
         self._keyed = self._session.create_stage("keyed", _KEYED)
         last_read = self._key_people()
@@ -185,6 +183,15 @@ class LeadSelection:
                 details={},
                 now=self._now,
             )
+
+    def _select(self, query: str) -> str:
+        try:
+            return self._session.create_stage_as("selection", query)
+        except FailedError as error:
+            raise FailedError(
+                f"Script {self._script.key} broke off while it ran. {error} A value may not fit what the script does "
+                "with it: look at casts and divisions, and use TRY_CAST or NULLIF where values vary."
+            ) from None
 
     def _leave_out(self) -> str:
         if not (self._skip and self._filter_in_sql):
@@ -267,7 +274,8 @@ def selection_query(
         if types[source] not in ("text", "int"):
             raise RefusedError(
                 f"Script {script_key}: column {source!r} serves as {name} and is neither text nor a whole number. "
-                f"Cast it in the script: CAST({source} AS VARCHAR)."
+                f"Cast it in the script, for example CAST({source} AS INTEGER) AS {source} for whole numbers, "
+                f"or AS VARCHAR."
             )
         quoted = source.replace('"', '""')
         identity.append(f'CAST(script."{quoted}" AS VARCHAR) AS {name}')
