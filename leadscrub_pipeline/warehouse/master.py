@@ -311,9 +311,9 @@ def masked_sample(session: Session, partition_key: str, *, rows: int = 10) -> st
     )
     lines = ["| state | phones | in_litigator_list | in_dnc |", "| --- | --- | --- | --- |"]
     for state, *rest in found:
-        phones = ", ".join(mask_phone(phone) for phone in rest[:3] if phone)
+        phones = ", ".join(f"`{mask_phone(phone)}`" for phone in rest[:3] if phone)
         in_dnc = ", ".join(_word(flag) for phone, flag in zip(rest[:3], rest[4:], strict=True) if phone)
-        lines.append(f"| {(state or '')[:2]} | {phones} | {_word(rest[3])} | {in_dnc} |")
+        lines.append(f"| {(state or '')[:2]} | {phones or 'none'} | {_word(rest[3])} | {in_dnc} |")
     return "\n".join(lines)
 
 
