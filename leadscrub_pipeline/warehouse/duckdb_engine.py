@@ -4,6 +4,7 @@ Which statements run on them does not belong here. By default DuckDB reads any f
 host, and takes a name in three parts for a variable of this process.
 """
 
+import re
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,12 +16,15 @@ from leadscrub_pipeline.errors import FailedError
 from leadscrub_pipeline.warehouse.sources import SourceTable
 
 # Nothing is left to guessing: DuckDB otherwise takes a file with a broken line for one of another
-# dialect, and 1/2/2026 for the first of February.
+# dialect, skips all lines above it, and takes 1/2/2026 for the first of February.
 _READER_OPTIONS: Final = {
-    "read_csv": """, header = true, sample_size = -1, delim = ',', quote = '"', escape = '"', """
+    "read_csv": """, header = true, skip = 0, sample_size = -1, delim = ',', quote = '"', escape = '"', """
     "dateformat = '%Y-%m-%d', timestampformat = '%Y-%m-%d %H:%M:%S'",
     "read_parquet": "",
 }
+
+_DATA: Final = re.compile(r"\d{5}(-?\d{4})?|\d{10}|\d+\w? +\w.*|.+@.+\..+")
+"""A ZIP, a phone, a street with its number or an e-mail: no name of a column, and a lead's own."""
 
 _FILE_SUFFIXES: Final = ("", ".wal", ".wal.checkpoint", ".wal.recovery")
 """The warehouse's file and what DuckDB keeps beside it."""
@@ -97,12 +101,14 @@ def show_source(engine: duckdb.DuckDBPyConnection, source: SourceTable) -> None:
     """
     schema = f"{quoted(source.database)}.{quoted(source.schema)}"
     reader = "read_parquet" if source.path.suffix.lower() == ".parquet" else "read_csv"
+    view = f"{schema}.{quoted(source.name)}"
     engine.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
     try:
         engine.execute(
-            f"CREATE VIEW IF NOT EXISTS {schema}.{quoted(source.name)} AS "
+            f"CREATE VIEW IF NOT EXISTS {view} AS "
             f"SELECT * FROM {reader}({literal(str(source.path))}{_READER_OPTIONS[reader]})"
         )
+        names = [row[0] for row in engine.execute(f"DESCRIBE {view}").fetchall()]
     except duckdb.Error as error:
         form = (
             "a whole Parquet file"
@@ -113,3 +119,8 @@ def show_source(engine: duckdb.DuckDBPyConnection, source: SourceTable) -> None:
             f"The source table {'.'.join(source.full_name)} cannot be read from {source.path.name} "
             f"({type(error).__name__}): it must be {form}."
         ) from None
+    if reader == "read_csv" and any(_DATA.fullmatch(name) for name in names):
+        raise FailedError(
+            f"The source table {'.'.join(source.full_name)} has no header: the first line of {source.path.name} holds "
+            "values. Put the names of the columns there."
+        )

@@ -189,8 +189,8 @@ class LeadSelection:
             return self._session.create_stage_as("selection", query)
         except FailedError as error:
             raise FailedError(
-                f"Script {self._script.key} broke off while it ran. {error} A value may not fit what the script does "
-                "with it: look at casts and divisions, and use TRY_CAST or NULLIF where values vary."
+                f"Script {self._script.key} broke off while it ran. {error} Look at casts and divisions, and "
+                "use TRY_CAST or NULLIF where values vary; or a line of a source file is broken further down."
             ) from None
 
     def _leave_out(self) -> str:
