@@ -25,7 +25,7 @@ from leadscrub_pipeline.vendors.transport import (
     Stats,
     checked_url,
     is_loopback_url,
-    open_session,
+    open_http,
     post,
 )
 from leadscrub_pipeline_tests.wire import HANG, RESET, FakeTime, reply, until, wire
@@ -81,9 +81,9 @@ def test_plain_http_is_for_loopback_only(url, loopback):
 
 
 async def _post(url: str, *, seconds: float = 5.0) -> Reply:
-    async with open_session() as session:
+    async with open_http() as http:
         return await post(
-            session, checked_url(url, setting="X"), headers={"Authorization": "t"}, content=b"{}", seconds=seconds
+            http, checked_url(url, setting="X"), headers={"Authorization": "t"}, content=b"{}", seconds=seconds
         )
 
 
@@ -166,10 +166,10 @@ def test_a_redirect_is_not_followed():
 
 def test_one_post_is_one_request_on_the_wire_and_the_second_uses_its_connection():
     async def run():
-        async with wire([reply(200, b"[]")]) as server, open_session() as session:
+        async with wire([reply(200, b"[]")]) as server, open_http() as http:
             for _ in range(3):
                 url = checked_url(server.url(), setting="X")
-                answer = await post(session, url, headers={"Authorization": "t"}, content=b"{}", seconds=5)
+                answer = await post(http, url, headers={"Authorization": "t"}, content=b"{}", seconds=5)
                 assert answer.body == b"[]"
             return server.requests
 
@@ -275,8 +275,8 @@ def test_a_certificate_that_nobody_vouches_for_gets_no_request_and_no_second_try
 
 def test_tls_older_than_1_2_is_not_spoken():
     async def run():
-        async with open_session() as session:
-            return session.connector._ssl.minimum_version
+        async with open_http() as http:
+            return http._transport.client.connector._ssl.minimum_version
 
     assert asyncio.run(run()) == ssl.TLSVersion.TLSv1_2
 
@@ -294,14 +294,14 @@ def test_whatever_bytes_come_back_the_request_counts_as_arrived(pieces):
 
 def test_cancelling_a_request_closes_its_connection_at_once():
     async def run():
-        async with wire([HANG]) as server, open_session() as session:
+        async with wire([HANG]) as server, open_http() as http:
             url = checked_url(server.url(), setting="X")
-            task = asyncio.create_task(post(session, url, headers={}, content=b"{}", seconds=30))
+            task = asyncio.create_task(post(http, url, headers={}, content=b"{}", seconds=30))
             await until(lambda: len(server.requests) == 1)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            assert not session.connector._acquired
+            assert not http._transport.client.connector._acquired
 
     asyncio.run(run())
 

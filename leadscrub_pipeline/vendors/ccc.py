@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Literal, Self
 
-import aiohttp
+import httpx
 import orjson
 
 from leadscrub_pipeline.domain.phones import parse_phone
@@ -32,7 +32,7 @@ from leadscrub_pipeline.vendors.transport import (
     checked_url,
     endpoint_name,
     is_loopback_url,
-    open_session,
+    open_http,
     post,
 )
 
@@ -79,7 +79,7 @@ class CccClient:
         self._capacity = settings.ccc_batch_size - len(self._controls)
         if self._capacity < 1:
             raise RefusedError("CCC_CONTROL_NUMBERS fill CCC_BATCH_SIZE: no room is left for phones.")
-        self._session: aiohttp.ClientSession | None = None
+        self._http: httpx.AsyncClient | None = None
         self._stop = Stop(sleep)
         self._breaker = Breaker(
             "CCC", failures=BREAKER_FAILURES, seconds=settings.leadscrub_breaker_seconds, sleep=self._sleep
@@ -112,14 +112,14 @@ class CccClient:
     async def __aenter__(self) -> Self:
         if self._settings.ccc_api_key is None:
             raise RefusedError("CCC has no key. Set CCC_API_KEY.")
-        self._session = open_session()
+        self._http = open_http()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._session is not None:
-            await self._session.close()
+        if self._http is not None:
+            await self._http.aclose()
 
     def batches(self, phones: Iterable[str]) -> list[list[str]]:
         """Distinct phones in their order, each batch with room for the controls."""
@@ -196,7 +196,7 @@ class CccClient:
     async def _ask(self, phones: list[str], controls: tuple[str, ...], work: "_Batch") -> bool:
         """Send one request, with repeats, and take its answers in; False when it was refused as malformed."""
         numbers = list(dict.fromkeys((*phones, *controls)))
-        rows: list[object] | None = await self._repeats.run(lambda: self._attempt(numbers, work))
+        rows = await self._repeats.run(self._attempt, numbers, work)
         if rows is None:
             work.refusals += 1
             return False
@@ -221,16 +221,14 @@ class CccClient:
     async def _post(self, numbers: list[str], work: "_Batch") -> Reply:
         if self._refused is not None:
             raise AccessRefusedError(self._refused)
-        if self._session is None or self._settings.ccc_api_key is None:
+        if self._http is None or self._settings.ccc_api_key is None:
             raise RuntimeError("CccClient is used outside its async with block")
         self._raise_if_stopped()
         headers = {"loginId": self._settings.ccc_api_key.get_secret_value()}
         content = orjson.dumps({"PhoneList": ",".join(numbers), "OutputFormat": "JsonArray"})
         self.stats.requests += 1
         work.requests += 1
-        reply = await post(
-            self._session, self._url, headers=headers, content=content, seconds=self._settings.ccc_timeout
-        )
+        reply = await post(self._http, self._url, headers=headers, content=content, seconds=self._settings.ccc_timeout)
         self.stats.record(reply.seconds)
         return reply
 

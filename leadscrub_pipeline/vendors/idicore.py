@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Final, NamedTuple, NoReturn, Self
 
-import aiohttp
+import httpx
 import orjson
 
 from leadscrub_pipeline.domain.people import Person, zip5
@@ -36,7 +36,7 @@ from leadscrub_pipeline.vendors.transport import (
     checked_url,
     endpoint_name,
     is_loopback_url,
-    open_session,
+    open_http,
     post,
 )
 
@@ -100,7 +100,7 @@ class IdicoreClient:
                 "IDICORE_AUTH_URL and IDICORE_SEARCH_URL must both be on loopback or both not: "
                 "simulated and real answers must not mix."
             )
-        self._session: aiohttp.ClientSession | None = None
+        self._http: httpx.AsyncClient | None = None
         self._now = now
         self._stop = Stop(sleep)
         self._breaker = Breaker(
@@ -131,7 +131,7 @@ class IdicoreClient:
     async def __aenter__(self) -> Self:
         if self._settings.idicore_client_id is None or self._settings.idicore_client_secret is None:
             raise RefusedError("idiCORE has no sign-in. Set IDICORE_CLIENT_ID and IDICORE_CLIENT_SECRET.")
-        self._session = open_session()
+        self._http = open_http()
         return self
 
     async def __aexit__(
@@ -141,8 +141,8 @@ class IdicoreClient:
         for task in sign_ins:
             task.cancel()
         await asyncio.gather(*sign_ins, return_exceptions=True)
-        if self._session is not None:
-            await self._session.close()
+        if self._http is not None:
+            await self._http.aclose()
 
     async def sign_in(self, purpose: Purpose) -> None:
         """Sign in and ask about nobody, which costs nothing.
@@ -172,7 +172,7 @@ class IdicoreClient:
         """
         search = _Search(_payload(person, reference_id), purpose, before_send)
         try:
-            return await self._repeats.run(lambda: self._attempt(search))
+            return await self._repeats.run(self._attempt, search)
         except AttemptError as error:
             self.stats.failures += 1
             if error.health is Health.BUSY:
@@ -232,7 +232,7 @@ class IdicoreClient:
         headers = {"Authorization": token}
         self.stats.requests += 1
         reply = await post(
-            self._open_session, self._search_url, headers=headers, content=search.payload, seconds=self._timeout
+            self._open_http, self._search_url, headers=headers, content=search.payload, seconds=self._timeout
         )
         self.stats.record(reply.seconds)
         return reply
@@ -281,10 +281,10 @@ class IdicoreClient:
         return self._settings.idicore_timeout
 
     @property
-    def _open_session(self) -> aiohttp.ClientSession:
-        if self._session is None:
+    def _open_http(self) -> httpx.AsyncClient:
+        if self._http is None:
             raise RuntimeError("IdicoreClient is used outside its async with block")
-        return self._session
+        return self._http
 
     # --- sign-in --------------------------------------------------------------------------
 
@@ -301,7 +301,7 @@ class IdicoreClient:
             return token.text
         task = self._sign_ins.get(pair)
         if task is None:
-            task = self._sign_ins[pair] = asyncio.create_task(self._repeats.run(lambda: self._sign_in(pair)))
+            task = self._sign_ins[pair] = asyncio.create_task(self._repeats.run(self._sign_in, pair))
             task.add_done_callback(lambda task: self._sign_in_ended(pair, task))
         token_text = await asyncio.shield(task)
         self._raise_if_over()
@@ -317,9 +317,7 @@ class IdicoreClient:
         content = orjson.dumps({"glba": pair[0], "dppa": pair[1]})
         headers = {"Authorization": self._basic()}
         try:
-            reply = await post(
-                self._open_session, self._auth_url, headers=headers, content=content, seconds=self._timeout
-            )
+            reply = await post(self._open_http, self._auth_url, headers=headers, content=content, seconds=self._timeout)
         except AttemptError as error:
             raise _sign_in_error(error.reason, repeatable=error.repeatable) from None
         if reply.status in (400, 401, 403):

@@ -2,27 +2,25 @@
 
 The heart is ``post``: it tells a request that certainly never reached the vendor from one
 that may have. What a status or a body means is each vendor module's own business.
-
-aiohttp without httpx on top: httpx-aiohttp 0.2 maps a server that hung up after it had read
-(and billed) a request to ``httpx.ConnectTimeout``, and httpx doubles the time a request takes.
 """
 
 import asyncio
 import functools
 import ipaddress
-import itertools
+import logging
 import random
 import ssl
 import time
 from array import array
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, ItemsView
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, ParamSpec, TypeVar
 
 import aiohttp
-from yarl import URL
+import httpx
+import tenacity
+from httpx_aiohttp import AiohttpTransport
 
 from leadscrub_pipeline.errors import FailedError, RefusedError, UnavailableError
 from leadscrub_pipeline.vendors.breaker import Breaker, Health
@@ -34,6 +32,14 @@ connection that the server is closing cannot be told from one that was served.""
 CONNECT_SECONDS: Final = 10.0
 MAX_LATENCIES: Final = 100_000
 
+_HEADERS: Final = {
+    "Accept-Encoding": "gzip, deflate",
+    "Content-Type": "application/json",
+    "User-Agent": "leadscrub",
+}
+"""aiohttp would also ask for what only it can decode, and httpx would hand that on compressed."""
+
+P = ParamSpec("P")
 T = TypeVar("T")
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -83,57 +89,61 @@ class Reply(NamedTuple):
 def is_loopback_url(url: str) -> bool:
     """Whether the address is on this machine, by its text alone: no name is looked up."""
     try:
-        host = URL(url).host
-    except ValueError:
+        host = httpx.URL(url).host
+    except (httpx.InvalidURL, ValueError):
         return False
     if host == "localhost":
         return True
     try:
-        return ipaddress.ip_address(host or "").is_loopback
+        return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
 
 
-def checked_url(url: str, *, setting: str) -> URL:
+def checked_url(url: str, *, setting: str) -> httpx.URL:
     """The address, if a request may go there.
 
     Raises:
         RefusedError: it is no full address, is plain HTTP off loopback, or carries a user, query or fragment.
     """
     try:
-        parsed = URL(url)
-    except ValueError:
+        parsed = httpx.URL(url)
+    except (httpx.InvalidURL, ValueError):
         raise RefusedError(f"{setting} is not an address. Give it in full: https://host/path.") from None
     if parsed.scheme not in ("http", "https") or not parsed.host or any(c.isspace() or c == "\\" for c in url):
         raise RefusedError(f"{setting} is not an address. Give it in full: https://host/path.")
-    if parsed.user is not None or parsed.password is not None or parsed.query_string or parsed.fragment:
+    if parsed.userinfo or parsed.query or parsed.fragment:
         raise RefusedError(f"{setting} must be scheme, host and path only: no user, query or fragment.")
     if parsed.scheme == "http" and not is_loopback_url(url):
         raise RefusedError(f"{setting} is plain HTTP. That is allowed on loopback only; use https.")
     return parsed
 
 
-def endpoint_name(url: URL) -> str:
+def endpoint_name(url: httpx.URL) -> str:
     """Whose answers come from there: ``loopback/path`` on this machine whatever the port, else ``https://host/path``."""
     if is_loopback_url(str(url)):
         return f"loopback{url.path}"
-    return f"{url.scheme}://{url.host_port_subcomponent}{url.path}"
+    return f"{url.scheme}://{url.netloc.decode()}{url.path}"
 
 
 # --- one request ------------------------------------------------------------------------
 
 
-def open_session() -> aiohttp.ClientSession:
-    """Connections of one client. Call it in the event loop that will use them.
+def open_http() -> httpx.AsyncClient:
+    """A client of the running event loop: httpx over aiohttp, as its own pool is quadratic (VENDORS.md, "Both").
 
-    Their number is not bounded here. The workers bound it, so that no request waits in a pool
-    after the ledger has marked it as sent.
+    The number of connections is not bounded here. The workers bound it, so that no request
+    waits in a pool after the ledger has marked it as sent. Headers that never change are added
+    by aiohttp, once a client.
     """
-    return aiohttp.ClientSession(
+    # At its usual level httpx logs a line for every request: a million lines a run.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS, ssl=_tls()),
         cookie_jar=aiohttp.DummyCookieJar(),
-        headers={"Content-Type": "application/json", "User-Agent": "leadscrub"},
+        headers=_HEADERS,
     )
+    return _Client(transport=AiohttpTransport(verify=_tls(), client=session), trust_env=False)
 
 
 @functools.cache
@@ -143,8 +153,40 @@ def _tls() -> ssl.SSLContext:
     return context
 
 
+class _NoCookies(httpx.Cookies):
+    """A vendor's cookies are neither kept nor looked at."""
+
+    def extract_cookies(self, response: httpx.Response) -> None:
+        """Without it, httpx builds a whole urllib request for every answer."""
+
+
+class _Client(httpx.AsyncClient):
+    @property
+    def cookies(self) -> httpx.Cookies:
+        return _NO_COOKIES
+
+    @cookies.setter
+    def cookies(self, _: object) -> None:
+        raise TypeError("a vendor's client keeps no cookies")
+
+
+class _Headers(httpx.Headers):
+    """Names reach the vendor as they are written; ``httpx.Headers`` hands them to aiohttp in lower case."""
+
+    def __init__(self, headers: dict[str, str]) -> None:
+        super().__init__(headers)
+        self._written = headers
+
+    def items(self) -> ItemsView[str, str]:
+        return self._written.items()
+
+
+_NO_COOKIES: Final = _NoCookies()
+_NO_AUTH: Final = httpx.Auth()
+
+
 async def post(
-    session: aiohttp.ClientSession, url: URL, *, headers: dict[str, str], content: bytes, seconds: float
+    http: httpx.AsyncClient, url: httpx.URL, *, headers: dict[str, str], content: bytes, seconds: float
 ) -> Reply:
     """One POST, without following redirects; any status is a reply.
 
@@ -152,29 +194,38 @@ async def post(
         AttemptError: no whole answer within ``seconds``; ``may_have_arrived`` says whether it may be billed.
     """
     connect = min(CONNECT_SECONDS, seconds / 2)
-    timeout = aiohttp.ClientTimeout(total=None, connect=connect, sock_connect=connect)
+    extensions = {"timeout": {"connect": connect, "pool": connect}}
+    # A request of a stream that is read at once has no headers but ours; aiohttp adds host and length itself.
+    request = httpx.Request("POST", url, stream=httpx.ByteStream(content), extensions=extensions)
+    request.read()
+    request.headers = _Headers(headers)
     started = time.perf_counter()
     status, retry_after, body = 0, None, b""
     try:
-        async with (
-            asyncio.timeout(seconds),
-            session.post(url, data=content, headers=headers, timeout=timeout, allow_redirects=False) as response,
-        ):
-            status, retry_after = response.status, _retry_after(response.headers.get("Retry-After"))
-            body = await _read(response)
-    except (aiohttp.ClientError, OSError, ValueError) as error:
+        async with asyncio.timeout(seconds):
+            response = await http.send(request, stream=True, auth=_NO_AUTH, follow_redirects=False)
+            try:
+                status, retry_after = response.status_code, _retry_after(response.headers.get("Retry-After"))
+                body = await _read(response)
+            finally:
+                if not response.is_closed:
+                    await response.aclose()
+    except (httpx.HTTPError, httpx.StreamError, aiohttp.ClientError, OSError, ValueError) as error:
         # A refusal whose body got lost is still a refusal.
         if status in (0, 200):
             raise _attempt_error(error) from None
     return Reply(status, body, retry_after, time.perf_counter() - started)
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
+async def _read(response: httpx.Response) -> bytes:
+    if "," in response.headers.get("Content-Encoding", ""):
+        # Each round of compression is a thousandfold: two of them make gigabytes of one chunk.
+        raise httpx.DecodingError("compressed more than once")
     body = bytearray()
-    async for chunk in response.content.iter_any():
+    async for chunk in response.aiter_bytes():
         body += chunk
         if len(body) > MAX_BODY_BYTES:
-            raise aiohttp.ClientPayloadError("too large")
+            raise httpx.DecodingError("too large")
     return bytes(body)
 
 
@@ -189,10 +240,16 @@ _NEVER_LEFT: Final[tuple[tuple[type[Exception], str], ...]] = (
 
 
 def _attempt_error(error: Exception) -> AttemptError:
+    """Judged by aiohttp's own exception; what has none may have arrived, whatever httpx calls it.
+
+    httpx-aiohttp 0.2 makes ``httpx.ConnectTimeout`` of every lost connection, that of a server
+    which hung up after it had read (and billed) the request among them.
+    """
+    cause = error.__cause__ if isinstance(error.__cause__, aiohttp.ClientError) else error
     for kind, reason in _NEVER_LEFT:
-        if isinstance(error, kind):
+        if isinstance(cause, kind):
             return AttemptError(reason, may_have_arrived=False, repeatable=reason != "certificate_refused")
-    return AttemptError("timeout" if isinstance(error, TimeoutError) else "connection_lost", may_have_arrived=True)
+    return AttemptError("timeout" if isinstance(cause, TimeoutError) else "connection_lost", may_have_arrived=True)
 
 
 def _retry_after(text: str | None) -> float | None:
@@ -270,7 +327,6 @@ class Stop:
                 wait.cancel()
 
 
-@dataclass(frozen=True, slots=True)
 class Repeats:
     """When an attempt that failed with a repeatable ``AttemptError`` is made again.
 
@@ -280,34 +336,50 @@ class Repeats:
     requests that cost nothing.
     """
 
-    retries: int
-    base_delay: float
-    max_delay: float
-    sleep: Sleep
-    stats: "Stats"
-    if_it_may_have_arrived: bool = False
+    def __init__(
+        self,
+        *,
+        retries: int,
+        base_delay: float,
+        max_delay: float,
+        sleep: Sleep,
+        stats: "Stats",
+        if_it_may_have_arrived: bool = False,
+    ) -> None:
+        self.stats = stats
+        self._base_delay = base_delay
+        self._max_delay = max_delay
+        self._if_it_may_have_arrived = if_it_may_have_arrived
+        # One for all tasks: its state of a step lives in the thread, and within a step nothing suspends.
+        self._retrying = tenacity.AsyncRetrying(
+            sleep=sleep,
+            stop=tenacity.stop_after_attempt(retries + 1),
+            wait=self._wait,
+            retry=tenacity.retry_if_exception(self._may_repeat),
+            before_sleep=self._count,
+            reraise=True,
+        )
 
-    async def run(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """The first result of ``attempt``, or the last one's ``AttemptError``."""
-        for number in itertools.count():
-            try:
-                return await attempt()
-            except AttemptError as error:
-                if number >= self.retries or not self._may_repeat(error):
-                    raise
-                delay = self._delay(number, error)
-            self.stats.retries += 1
-            await self.sleep(delay)
-        raise AssertionError("itertools.count never ends")
+    async def run(self, attempt: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        """The first result of ``attempt``, an ``async def``, or the last one's ``AttemptError``."""
+        result: T = await self._retrying(attempt, *args, **kwargs)
+        return result
 
-    def _may_repeat(self, error: AttemptError) -> bool:
-        if not error.repeatable or (error.may_have_arrived and not self.if_it_may_have_arrived):
+    def _may_repeat(self, error: BaseException) -> bool:
+        if not isinstance(error, AttemptError) or not error.repeatable:
             return False
-        return (error.retry_after or 0.0) <= self.max_delay
+        if error.may_have_arrived and not self._if_it_may_have_arrived:
+            return False
+        return (error.retry_after or 0.0) <= self._max_delay
 
-    def _delay(self, number: int, error: AttemptError) -> float:
+    def _wait(self, state: tenacity.RetryCallState) -> float:
         jitter = random.uniform(0.8, 1.2)  # noqa: S311 - spreads repeats, hides nothing
-        return max(error.retry_after or 0.0, min(self.max_delay, self.base_delay * float(2**number) * jitter))
+        delay = min(self._max_delay, self._base_delay * float(2 ** (state.attempt_number - 1)) * jitter)
+        error = state.outcome.exception() if state.outcome else None
+        return max(delay, (error.retry_after or 0.0) if isinstance(error, AttemptError) else 0.0)
+
+    def _count(self, _: tenacity.RetryCallState) -> None:
+        self.stats.retries += 1
 
 
 class Stats:
