@@ -6,6 +6,7 @@ import socket
 import ssl
 from pathlib import Path
 
+import httpx
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -47,6 +48,7 @@ from leadscrub_pipeline_tests.wire import HANG, RESET, FakeTime, reply, until, w
         "https://example.com/search#x",
         "https://exa mple.com/",
         "https://example.com\\@127.0.0.1/",
+        "https://example.com:99999/",
         "ftp://example.com/",
         "example.com/search",
         "/search",
@@ -142,6 +144,76 @@ def test_an_endless_answer_is_cut_off(compressed):
     body = b"a" * (MAX_BODY_BYTES + 1)
     answer = reply(200, gzip.compress(body), "Content-Encoding: gzip") if compressed else reply(200, body)
     assert _after_arrival(answer).may_have_arrived
+
+
+def test_an_answer_compressed_more_than_once_is_not_unpacked():
+    bomb = gzip.compress(gzip.compress(b"a" * 1_000_000))
+    assert _after_arrival(reply(200, bomb, "Content-Encoding: gzip, gzip")).may_have_arrived
+    assert _after_arrival(reply(200, bomb, "Content-Encoding: gzip", "Content-Encoding: gzip")).may_have_arrived
+
+
+def test_a_compressed_answer_is_read_and_nothing_is_asked_for_that_cannot_be():
+    async def run():
+        async with wire([reply(200, gzip.compress(b"[1]"), "Content-Encoding: gzip")]) as server:
+            return (await _post(server.url())).body, server.requests[0][0].lower()
+
+    body, head = asyncio.run(run())
+    assert body == b"[1]"
+    assert b"accept-encoding: gzip, deflate\r\n" in head
+
+
+@pytest.mark.parametrize("error", [httpx.ConnectTimeout, httpx.ConnectError, httpx.PoolTimeout])
+def test_what_only_httpx_calls_a_failed_connection_may_have_arrived(error):
+    """httpx-aiohttp calls a hang-up a connect time-out; its word alone must not lead to a second, billed request."""
+
+    def fail(request):
+        raise error("so it says")
+
+    async def run():
+        async with httpx.AsyncClient(transport=httpx.MockTransport(fail)) as http:
+            with pytest.raises(AttemptError) as caught:
+                await post(
+                    http, checked_url("https://example.com/search", setting="X"), headers={}, content=b"", seconds=5
+                )
+            return caught.value
+
+    assert asyncio.run(run()).may_have_arrived
+
+
+def test_a_proxy_of_the_environment_sees_nothing(monkeypatch):
+    async def run():
+        async with wire([reply(200, b"proxy")]) as proxy, wire([reply(200, b"vendor")]) as server:
+            for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy", "ALL_PROXY"):
+                monkeypatch.setenv(name, proxy.url("/"))
+            monkeypatch.delenv("no_proxy", raising=False)
+            monkeypatch.delenv("NO_PROXY", raising=False)
+            return (await _post(server.url())).body, proxy.requests
+
+    assert asyncio.run(run()) == (b"vendor", [])
+
+
+def test_a_vendors_cookies_are_neither_kept_nor_sent_back():
+    async def run():
+        async with wire([reply(200, b"[]", "Set-Cookie: a=b; Path=/")]) as server, open_http() as http:
+            url = checked_url(server.url(), setting="X")
+            for _ in range(2):
+                await post(http, url, headers={}, content=b"{}", seconds=5)
+            return server.requests[1][0], len(http.cookies)
+
+    head, kept = asyncio.run(run())
+    assert b"cookie" not in head.lower()
+    assert kept == 0
+
+
+def test_requests_leave_no_line_each_in_the_log(caplog):
+    caplog.set_level("INFO")
+
+    async def run():
+        async with wire([reply(200, b"[]")]) as server:
+            await _post(server.url())
+
+    asyncio.run(run())
+    assert not [record for record in caplog.records if record.name == "httpx"]
 
 
 def test_a_refusal_whose_body_got_lost_is_still_a_refusal():
@@ -526,6 +598,26 @@ def test_a_wish_to_wait_is_honoured_and_one_that_is_too_long_ends_the_repeats():
     assert asyncio.run(_run_out(_repeats(time), AttemptError("x", may_have_arrived=False, retry_after=4.9))) == 5
     assert all(slept >= 4.9 for slept in time.slept)
     assert asyncio.run(_run_out(_repeats(FakeTime()), AttemptError("x", may_have_arrived=False, retry_after=6))) == 1
+
+
+def test_attempts_of_many_tasks_are_counted_each_for_itself():
+    async def run():
+        repeats = _repeats(FakeTime())
+        calls = [0] * 20
+
+        async def attempt(task):
+            calls[task] += 1
+            await asyncio.sleep(0.001 * (task % 3))
+            if task % 2 == 0 or calls[task] <= task % 5:
+                raise AttemptError(str(task), may_have_arrived=False)
+            return task
+
+        results = await asyncio.gather(*(repeats.run(attempt, task) for task in range(20)), return_exceptions=True)
+        return results, calls
+
+    results, calls = asyncio.run(run())
+    assert calls == [5 if task % 2 == 0 else task % 5 + 1 for task in range(20)]
+    assert [str(result) for result in results] == [str(task) for task in range(20)]
 
 
 def test_numbers_for_metadata_have_the_same_keys_before_and_after_the_first_request():

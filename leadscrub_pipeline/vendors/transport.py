@@ -110,7 +110,8 @@ def checked_url(url: str, *, setting: str) -> httpx.URL:
         parsed = httpx.URL(url)
     except (httpx.InvalidURL, ValueError):
         raise RefusedError(f"{setting} is not an address. Give it in full: https://host/path.") from None
-    if parsed.scheme not in ("http", "https") or not parsed.host or any(c.isspace() or c == "\\" for c in url):
+    is_odd = any(c.isspace() or c == "\\" for c in url) or not 0 < (parsed.port or 1) < 65_536
+    if parsed.scheme not in ("http", "https") or not parsed.host or is_odd:
         raise RefusedError(f"{setting} is not an address. Give it in full: https://host/path.")
     if parsed.userinfo or parsed.query or parsed.fragment:
         raise RefusedError(f"{setting} must be scheme, host and path only: no user, query or fragment.")
