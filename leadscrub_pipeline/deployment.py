@@ -6,6 +6,8 @@ part needs is imported when it is made: the code location loads without it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -70,13 +72,29 @@ def open_warehouse(settings: Settings) -> Warehouse:
 def open_ledger(settings: Settings) -> Ledger:
     from leadscrub_pipeline.ledger import Ledger
 
-    url = settings.leadscrub_ledger_url
-    where: str | Path = url.get_secret_value() if url is not None else settings.ledger_path
     return Ledger.open(
-        where,
+        _ledger_place(settings),
         kind=deployment_kind(settings),
         answer_keys=[key.get_secret_value() for key in settings.leadscrub_answer_key],
     )
+
+
+@contextmanager
+def read_ledger(settings: Settings) -> Iterator[Ledger | None]:
+    """The ledger for reading only, without its keys; None when nobody was ever looked up."""
+    from leadscrub_pipeline.ledger import Ledger
+
+    ledger = Ledger.open_existing(_ledger_place(settings))
+    try:
+        yield ledger
+    finally:
+        if ledger is not None:
+            ledger.close()
+
+
+def _ledger_place(settings: Settings) -> str | Path:
+    url = settings.leadscrub_ledger_url
+    return url.get_secret_value() if url is not None else settings.ledger_path
 
 
 def open_registry(settings: Settings) -> DncRegistry:

@@ -44,7 +44,7 @@ def preview(
 ) -> None:
     from leadscrub_pipeline.steps.preview import preview_scripts
 
-    with named_failures(), ledger.open() as book:
+    with named_failures(), ledger.read() as book:
         result = preview_scripts(config.scripts, settings.load(), warehouse.get(), book)
     for script in result.scripts:
         context.log.info(script.sentence())

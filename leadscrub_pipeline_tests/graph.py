@@ -72,9 +72,7 @@ class Graph:
         for name, value in settings.items():
             self.patch.setenv(name, str(value))
 
-    def write_source(
-        self, name: str, rows: Iterable[Sequence[object]], columns: Sequence[str] = IDENTITY
-    ) -> None:
+    def write_source(self, name: str, rows: Iterable[Sequence[object]], columns: Sequence[str] = IDENTITY) -> None:
         """A source table as CSV, by its name in three parts."""
         database, schema, table = name.split(".")
         path = self.folder / "sources" / database / schema / f"{table}.csv"
@@ -104,9 +102,7 @@ class Graph:
             connection.executemany("INSERT OR IGNORE INTO dnc_list VALUES (?, ?, ?)", rows)
         connection.close()
 
-    def scrub(
-        self, key: str, *, assets: Sequence[str] | None = None, check: bool = True, **config: object
-    ) -> Run:
+    def scrub(self, key: str, *, assets: Sequence[str] | None = None, check: bool = True, **config: object) -> Run:
         """Run the job, or some of its assets, for one script; the sums are checked whenever it ends well."""
         self.instance.add_dynamic_partitions("lead_scripts", [key])
         run_config = {"ops": {"raw_leads": {"config": config}}} if config else {}

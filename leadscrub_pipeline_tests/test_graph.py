@@ -32,7 +32,9 @@ def test_a_script_fills_the_master_table_and_the_bill_is_what_the_ledger_says(gr
 
 
 def test_person_columns_carry_the_scripts_values_unchanged(graph: Graph) -> None:
-    graph.write_source("LEADS_DB.PUBLIC.LEADS", [("  Zoë ", "O'Neil-SMITH", "12 1/2  N. Main St., #4", "", "il", "62701-1234")])
+    graph.write_source(
+        "LEADS_DB.PUBLIC.LEADS", [("  Zoë ", "O'Neil-SMITH", "12 1/2  N. Main St., #4", "", "il", "62701-1234")]
+    )
     run = graph.scrub("leads")
     assert run.success, run.error
     row = graph.master()[0]
@@ -161,7 +163,9 @@ def test_a_person_without_a_phone_has_a_null_flag_with_its_reason(graph: Graph) 
 def test_columns_without_a_place_travel_in_additional_data(graph: Graph) -> None:
     columns = ("FIRST_NAME", "LAST_NAME", "ADDRESS", "ZIP", "Credit Score", "BALANCE", "NOTE", "SINCE")
     graph.write_source(
-        "LEADS_DB.PUBLIC.LEADS", [("Ada", "Example", "1 Main St", "62701", 700, 1.5, 'a "quote"', "2026-01-02")], columns
+        "LEADS_DB.PUBLIC.LEADS",
+        [("Ada", "Example", "1 Main St", "62701", 700, 1.5, 'a "quote"', "2026-01-02")],
+        columns,
     )
     assert graph.scrub("leads").success
     extra = json.loads(graph.master()[0]["additional_data"])

@@ -6,16 +6,15 @@ Who may be asked and at what price is the ledger's own decision.
 from collections import Counter
 from datetime import datetime
 from decimal import Decimal
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from leadscrub_pipeline.cli.output import JsonOption, note, print_json, print_table
 from leadscrub_pipeline.cli.times import METAVAR, utc_time
-from leadscrub_pipeline.deployment import PROVIDER, open_ledger
+from leadscrub_pipeline.deployment import PROVIDER, open_ledger, read_ledger
 from leadscrub_pipeline.errors import UsageError
-from leadscrub_pipeline.ledger import Ledger, Summary
+from leadscrub_pipeline.ledger import Summary
 from leadscrub_pipeline.settings import Settings, load_settings
 from leadscrub_pipeline.vendors.idicore import endpoint_of
 
@@ -88,13 +87,8 @@ def release_suspects(
 
 def _read_summary(settings: Settings, since: datetime | None, until: datetime | None) -> Summary:
     """Without keys, and of a ledger of either kind; a ledger that was not made yet has spent nothing."""
-    url = settings.leadscrub_ledger_url
-    where: str | Path = settings.ledger_path if url is None else url.get_secret_value()
-    ledger = Ledger.open_existing(where)
-    if ledger is None:
-        return Summary(())
-    with ledger:
-        return ledger.summary(since=since, until=until)
+    with read_ledger(settings) as ledger:
+        return Summary(()) if ledger is None else ledger.summary(since=since, until=until)
 
 
 def _rows(spent: Summary) -> list[dict[str, object]]:

@@ -2,7 +2,7 @@
 
 from leadscrub_pipeline.cli.output import JsonOption, note, print_json, print_table, progress
 from leadscrub_pipeline.cli.script_arguments import AllOption, ScriptsArgument, chosen_scripts
-from leadscrub_pipeline.deployment import open_ledger, open_warehouse
+from leadscrub_pipeline.deployment import open_warehouse, read_ledger
 from leadscrub_pipeline.settings import load_settings
 from leadscrub_pipeline.steps.preview import preview_scripts
 
@@ -15,7 +15,7 @@ def preview(scripts: ScriptsArgument = None, *, everything: AllOption = False, a
     """
     settings = load_settings()
     keys = chosen_scripts(settings.leadscrub_scripts, scripts, everything=everything)
-    with progress("Selecting leads"), open_ledger(settings) as ledger:
+    with progress("Selecting leads"), read_ledger(settings) as ledger:
         result = preview_scripts(keys, settings, open_warehouse(settings), ledger)
     rows = [forecast.as_dict() for forecast in result.scripts]
     union = result.union.as_dict()

@@ -18,7 +18,7 @@ from leadscrub_pipeline.domain.purposes import DEFAULT
 from leadscrub_pipeline.domain.scripts import LeadScript, new_script_text, read_script, read_scripts, script_paths
 from leadscrub_pipeline.errors import UnavailableError, UsageError
 from leadscrub_pipeline.settings import Settings, load_settings
-from leadscrub_pipeline.warehouse.sources import find_sources
+from leadscrub_pipeline.warehouse.sources import find_sources, readable
 
 app = typer.Typer(help="Lead scripts: one SQL file is one partition.", no_args_is_help=True)
 
@@ -116,16 +116,19 @@ def new(
 
 def lint_scripts(settings: Settings, paths: Iterable[Path]) -> list[Linted]:
     """The errors of each file, by the rules of this deployment."""
-    databases = sorted({source.database for source in find_sources(settings.leadscrub_sources)})
-    allowed = [name.upper() for name in settings.leadscrub_allowed_databases] or databases
-    default = settings.snowflake_database or (allowed[0] if len(allowed) == 1 else None)
+    may_read = readable(
+        find_sources(settings.leadscrub_sources),
+        allowed=settings.leadscrub_allowed_databases,
+        database=settings.snowflake_database,
+        schema=settings.snowflake_schema,
+    )
     results = []
     for path in paths:
         errors = lint_script(
             path,
-            allowed_databases=allowed,
-            default_database=default.upper() if default else None,
-            default_schema=(settings.snowflake_schema or "PUBLIC").upper(),
+            allowed_databases=may_read.databases,
+            default_database=may_read.default_database,
+            default_schema=may_read.default_schema,
             purposes={DEFAULT, *settings.leadscrub_purposes},
         )
         results.append(Linted(path.stem, not errors, errors))

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from leadscrub_pipeline.deployment import open_ledger
+from leadscrub_pipeline.deployment import open_ledger, read_ledger
 from leadscrub_pipeline.resources.settings import SettingsResource
 
 if TYPE_CHECKING:
@@ -17,4 +17,10 @@ class LedgerResource(SettingsResource):
     @contextmanager
     def open(self) -> Iterator["Ledger"]:
         with open_ledger(self.load()) as ledger:
+            yield ledger
+
+    @contextmanager
+    def read(self) -> Iterator["Ledger | None"]:
+        """For reading only; None when nobody was ever looked up."""
+        with read_ledger(self.load()) as ledger:
             yield ledger

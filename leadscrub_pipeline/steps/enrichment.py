@@ -5,6 +5,7 @@ module on how contacts are published. This module brings the three together.
 """
 
 import asyncio
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -37,6 +38,8 @@ from leadscrub_pipeline.warehouse.slices import Slice
 
 FLUSH_ROWS: Final = 5_000
 PAGE_ROWS: Final = 5_000
+SHARE_STORING: Final = 0.2
+"""Workers beyond those in flight, as a share: storing an answer takes a fraction of the vendor's latency."""
 ASKED_BY_ANOTHER: Final = "asked_by_another_run"
 
 Row = dict[str, object]
@@ -133,6 +136,7 @@ class _Step:
         self._progress = Progress(report, noun="leads looked up", total=leads.row_count)
         self._guard = MissShareGuard(settings.idicore_max_miss_share, ledger.recent_outcomes(terms))
         self._writer: GroupWriter
+        self._in_flight: asyncio.Semaphore
         self._lease_seconds = ledger.lease.total_seconds()
         self.result = Enrichment(leads=leads.row_count, workers=idicore_workers(leads.row_count, settings))
 
@@ -142,7 +146,10 @@ class _Step:
         if not self._leads.row_count:
             return
         with self._ledger.writer() as self._writer:
-            fanout = Fanout(client, self._look_up, workers=self.result.workers)
+            # Some answers are being stored while others are awaited; only the latter count as in flight.
+            self._in_flight = asyncio.Semaphore(self.result.workers)
+            storing = math.ceil(self.result.workers * SHARE_STORING)
+            fanout = Fanout(client, self._look_up, workers=self.result.workers + storing)
             try:
                 with fanout:
                     waiting = self._feed(fanout)
@@ -150,7 +157,7 @@ class _Step:
                     self._wait_for_others(fanout, waiting)
             except MissShareError:
                 # Only now is everything settled that was in flight when the guard tripped.
-                self._ledger.suspect_misses(self._terms, limit=WINDOW + self.result.workers)
+                self._ledger.suspect_misses(self._terms, limit=WINDOW + 2 * self.result.workers)
                 raise
             finally:
                 self._ledger.release([lookup.claim.lookup_id for lookup in fanout.left])
@@ -275,9 +282,10 @@ class _Step:
             sent = True
 
         try:
-            answer = await client.search(
-                lead.person, reference_id=claim.lookup_id, purpose=self._terms.purpose, before_send=before_send
-            )
+            async with self._in_flight:
+                answer = await client.search(
+                    lead.person, reference_id=claim.lookup_id, purpose=self._terms.purpose, before_send=before_send
+                )
         except OutcomeUnknownError:
             raise
         except NotBilledError as error:

@@ -13,6 +13,8 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
+import uvloop
+
 
 class Stoppable(Protocol):
     """A vendor's client, as far as this module knows one."""
@@ -52,7 +54,7 @@ class Fanout(Generic[Item, Result, Client]):
         self._tasks: list[asyncio.Task[None]] = []
         self._failure: Exception | None = None
         self._stopping = False
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="requests", daemon=True)
         self.left: list[Item] = []
 

@@ -88,7 +88,7 @@ class Preview:
         return "\n".join(f"| {line} |" for line in lines)
 
 
-def preview_scripts(keys: Sequence[str], settings: Settings, warehouse: Warehouse, ledger: Ledger) -> Preview:
+def preview_scripts(keys: Sequence[str], settings: Settings, warehouse: Warehouse, ledger: Ledger | None) -> Preview:
     """Preview the named scripts, or all of the folder, each alone and all in turn.
 
     Raises:
@@ -122,8 +122,10 @@ def preview_scripts(keys: Sequence[str], settings: Settings, warehouse: Warehous
     return Preview(forecasts, union)
 
 
-def _stand(session: Session, ledger: Ledger, terms: LookupTerms, script: LeadScript, kept: str, people: str) -> None:
-    """Ask the ledger where each kept person stands, in pages."""
+def _stand(
+    session: Session, ledger: Ledger | None, terms: LookupTerms, script: LeadScript, kept: str, people: str
+) -> None:
+    """Ask the ledger where each kept person stands, in pages; without one everybody is to be paid for."""
     last = 0
     while True:
         page = session.table(
@@ -134,7 +136,7 @@ def _stand(session: Session, ledger: Ledger, terms: LookupTerms, script: LeadScr
             return
         last = page.column("lead_number")[-1].as_py()
         keys = page.column("person_key").to_pylist()
-        standings = ledger.peek(keys, terms)
+        standings = ledger.peek(keys, terms) if ledger is not None else dict.fromkeys(keys, ToAsk(1))
         rows = pa.table(
             [
                 pa.array([script.key] * len(keys)),

@@ -27,7 +27,7 @@ from leadscrub_pipeline.warehouse.arrow import stored
 from leadscrub_pipeline.warehouse.duckdb_engine import engine_with_sources, literal, quoted, shared_engine, show_source
 from leadscrub_pipeline.warehouse.protocol import OutputColumn, OutputType
 from leadscrub_pipeline.warehouse.schema import DATABASE, STAMP, TABLES, ColumnType, Table
-from leadscrub_pipeline.warehouse.sources import SourceTable, find_sources
+from leadscrub_pipeline.warehouse.sources import Readable, SourceTable, find_sources, readable
 
 _TYPES: Final[dict[ColumnType, str]] = {
     "text": "VARCHAR",
@@ -159,11 +159,12 @@ class DuckdbSession:
 
     def select_leads(self, script: LeadScript) -> tuple[str, tuple[OutputColumn, ...]]:
         warehouse = self._warehouse
+        may_read = warehouse.readable
         guarded = guard(
             script,
-            allowed_databases=warehouse.allowed_databases,
-            default_database=warehouse.default_database,
-            default_schema=warehouse.default_schema,
+            allowed_databases=may_read.databases,
+            default_database=may_read.default_database,
+            default_schema=may_read.default_schema,
         )
         sources = {source.full_name: source for source in warehouse.sources}
         ours = {(DATABASE, table.schema, table.name) for table in TABLES}
@@ -241,22 +242,21 @@ class DuckdbWarehouse:
         self.dialect = DuckdbDialect()
         self.sources: tuple[SourceTable, ...] = ()
         self._sources_folder = sources_folder
-        self._allowed_databases = tuple(name.upper() for name in allowed_databases)
-        self._default_database = default_database.upper() if default_database else None
-        self.default_schema = (default_schema or "PUBLIC").upper()
+        self._allowed_databases = tuple(allowed_databases)
+        self._default_database = default_database
+        self._default_schema = default_schema
         self._memory_limit = memory_limit
         self._lock_wait = lock_wait
         self._prepared = False
 
     @property
-    def allowed_databases(self) -> tuple[str, ...]:
-        return self._allowed_databases or tuple(sorted({source.database for source in self.sources}))
-
-    @property
-    def default_database(self) -> str | None:
-        """What a name without a database means: the setting's, or the only database there is."""
-        databases = self.allowed_databases
-        return self._default_database or (databases[0] if len(databases) == 1 else None)
+    def readable(self) -> Readable:
+        return readable(
+            self.sources,
+            allowed=self._allowed_databases,
+            database=self._default_database,
+            schema=self._default_schema,
+        )
 
     @contextmanager
     def session(self, *, scripts: bool = False) -> Iterator[DuckdbSession]:

@@ -3,6 +3,7 @@
 Finds and names them. How they are attached is the embedded engine's business.
 """
 
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -51,3 +52,20 @@ def find_sources(folder: Path | None) -> tuple[SourceTable, ...]:
                 f"LEADSCRUB_SOURCES has two files for {'.'.join(table.full_name)}: {other.path.name} and {path.name}."
             )
     return tuple(tables.values())
+
+
+class Readable(NamedTuple):
+    """What lead scripts may read, and what a name without database or schema means."""
+
+    databases: tuple[str, ...]
+    default_database: str | None
+    default_schema: str
+
+
+def readable(
+    sources: Iterable[SourceTable], *, allowed: Collection[str], database: str | None, schema: str | None
+) -> Readable:
+    """The databases of the settings, or of the source tables; the default is the set one, or the only one there is."""
+    databases = tuple(name.upper() for name in allowed) or tuple(sorted({source.database for source in sources}))
+    default = database.upper() if database else databases[0] if len(databases) == 1 else None
+    return Readable(databases, default, (schema or "PUBLIC").upper())

@@ -36,7 +36,8 @@ def main() -> int:
         parser.error(f"no such case: {', '.join(sorted(unknown))}")
     runs = _run(arguments.cases or list(CASES), arguments.repeat)
     medians = {
-        case: {figure: statistics.median(values) for figure, values in figures.items()} for case, figures in runs.items()
+        case: {figure: statistics.median(values) for figure, values in figures.items()}
+        for case, figures in runs.items()
     }
     _write(runs, medians)
     return _show(medians)
