@@ -1,12 +1,10 @@
 """``leadscrub simulate``: the simulated vendors in the foreground, with faults to order."""
 
-import signal
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from leadscrub_pipeline.cli.interrupts import sigterm_as_interrupt
 from leadscrub_pipeline.cli.output import JsonOption, note, print_json
 from leadscrub_pipeline.errors import UsageError
 from leadscrub_pipeline.simulators import Simulators, parse_fault
@@ -44,19 +42,19 @@ def simulate(
     }
     for vendor, order in orders:
         faults[vendor].add(order)
-    with sigterm_as_interrupt(), simulators:
-        environment = simulators.environment()
-        if as_json:
-            print_json(environment)
-        else:
-            for name, value in environment.items():
-                typer.echo(f"export {name}='{value}'")
-        note("Serving until Ctrl-C.")
-        try:
-            signal.pause()
-        except KeyboardInterrupt:
-            billed = simulators.idicore.bill
-            note(f"Stopped. {len(billed):,} lookups on the bill, {billed.total()} dollars.")
+    simulators.serve(lambda serving: _announce(serving, as_json=as_json))
+    billed = simulators.idicore.bill
+    note(f"Stopped. {len(billed):,} lookups on the bill, {billed.total()} dollars.")
+
+
+def _announce(simulators: Simulators, *, as_json: bool) -> None:
+    environment = simulators.environment()
+    if as_json:
+        print_json(environment)
+    else:
+        for name, value in environment.items():
+            typer.echo(f"export {name}='{value}'")
+    note("Serving until Ctrl-C.")
 
 
 def _ports(text: str | None) -> tuple[int, int, int]:
