@@ -176,7 +176,7 @@ def graph_in(folder: Path, patch: pytest.MonkeyPatch, *, latency: float = 0.0) -
     (folder / "scripts").mkdir(parents=True)
     with (
         Simulators(latency=latency) as simulators,
-        dg.instance_for_test() as instance,
+        dg.DagsterInstance.ephemeral() as instance,
     ):
         graph = Graph(folder, simulators, patch, instance)
         graph.configure(

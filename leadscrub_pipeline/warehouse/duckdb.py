@@ -106,6 +106,9 @@ _JSON_PIECE: Final = r'"(?:[^"\\]|\\.)*"|NaN|-?Infinity|[^"NI-]+|.'
 class DuckdbSession:
     """One locked-down connection to the warehouse's file."""
 
+    # 100,000 leads at once do not fit into 256 MB: a join pins the verdicts of all their phones.
+    leads_at_a_time: int | None = 10_000
+
     def __init__(self, connection: duckdb.DuckDBPyConnection, warehouse: "DuckdbWarehouse") -> None:
         self._connection = connection
         self._warehouse = warehouse

@@ -4,6 +4,7 @@ Which statements run on them does not belong here. By default DuckDB reads any f
 host, and takes a name in three parts for a variable of this process.
 """
 
+import atexit
 import re
 import threading
 from collections.abc import Iterable
@@ -31,6 +32,14 @@ _FILE_SUFFIXES: Final = ("", ".wal", ".wal.checkpoint", ".wal.recovery")
 
 _shared: dict[tuple[Path, str], duckdb.DuckDBPyConnection] = {}
 _shared_guard = threading.Lock()
+
+
+@atexit.register
+def _close_shared() -> None:
+    with _shared_guard:
+        for engine in _shared.values():
+            engine.close()
+        _shared.clear()
 
 
 def quoted(name: str) -> str:

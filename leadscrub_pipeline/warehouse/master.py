@@ -60,10 +60,17 @@ class Published:
         return self.litigator_unknown + self.dnc_unknown
 
 
+_PHONES: Final = " UNION ".join(
+    f"SELECT phone_{i} AS phone FROM {ENRICHED_CONTACTS.full_name} "
+    "WHERE partition_key = ? AND run_id = ? AND lead_number > ? AND lead_number <= ?"
+    for i in _SLOTS
+)
+_VERDICTS: Final = f"SELECT v.* FROM {PHONE_VERDICTS.full_name} AS v WHERE v.phone IN ({_PHONES})"
+
 # The first to publish owns a person; whoever comes later finds another record_id and is left out.
 _CLAIM_PEOPLE: Final = f"""
 MERGE INTO {PERSON_CACHE.full_name} AS t
-USING {{publishable}} AS s
+USING ({{publishable}}) AS s
 ON t.person_key = s.person_key
 WHEN MATCHED AND (t.record_id IS NULL OR t.record_id = s.record_id) THEN UPDATE SET
   record_id = s.record_id, partition_key = ?, published_at = ?
@@ -73,13 +80,13 @@ WHEN NOT MATCHED THEN INSERT ({", ".join(PERSON_CACHE.column_names)})
 
 _OWNED: Final = f"""
 SELECT s.*
-FROM {{publishable}} AS s
+FROM ({{publishable}}) AS s
 JOIN {PERSON_CACHE.full_name} AS c ON c.person_key = s.person_key AND c.record_id = s.record_id
 """
 
 _MERGE_IDENTITIES: Final = f"""
 MERGE INTO {PUBLISHED_IDENTITIES.full_name} AS t
-USING (SELECT identity_hash, person_key, settled FROM ({_OWNED}) AS o) AS s
+USING (SELECT identity_hash, person_key, settled FROM ({{owned}}) AS o) AS s
 ON t.identity_hash = s.identity_hash AND t.person_key = s.person_key AND t.partition_key = ?
 WHEN MATCHED THEN UPDATE SET settled = s.settled
 WHEN NOT MATCHED THEN INSERT (identity_hash, person_key, partition_key, settled)
@@ -89,7 +96,7 @@ WHEN NOT MATCHED THEN INSERT (identity_hash, person_key, partition_key, settled)
 # Other spellings of a person that needs a second visit must not be left out by the filter either.
 _UNSETTLE: Final = f"""
 UPDATE {PUBLISHED_IDENTITIES.full_name} SET settled = FALSE
-WHERE partition_key = ? AND settled AND person_key IN (SELECT person_key FROM ({_OWNED}) AS o WHERE NOT o.settled)
+WHERE partition_key = ? AND settled AND person_key IN (SELECT person_key FROM ({{owned}}) AS o WHERE NOT o.settled)
 """
 
 
@@ -101,25 +108,64 @@ def publish(
     Raises:
         FailedError: a slice was replaced by another run in the meantime.
     """
-    publishable = session.create_stage_as(
-        "publishable", publishable_query(dialect), _publishable_params(leads, contacts, publication, now)
-    )
-    owned = _OWNED.format(publishable=publishable)
+    ranges = _lead_ranges(session, contacts)
+    publishable = _gather(session, dialect, leads, contacts, publication, ranges, now)
     with session.transaction():
         require_unchanged(session, leads, contacts)
-        partition_and_time = [publication.partition_key, now]
-        session.execute(_CLAIM_PEOPLE.format(publishable=publishable), [*partition_and_time, *partition_and_time])
-        session.execute(
-            merge_statement(dialect, owned),
-            [publication.run_id, publication.job_name, publication.partition_key, publication.title, now],
-        )
-        session.execute(
-            _MERGE_IDENTITIES.format(publishable=publishable), [publication.partition_key, publication.partition_key]
-        )
-        session.execute(_UNSETTLE.format(publishable=publishable), [publication.partition_key])
-        published = _count(session, contacts, owned)
+        for first, last in ranges:
+            _merge(session, dialect, publication, _part(publishable, first, last), now)
+        published = _count(session, contacts, _OWNED.format(publishable=f"SELECT * FROM {publishable}"))
     session.drop_stage(publishable)
     return published
+
+
+def _lead_ranges(session: Session, contacts: Slice) -> list[tuple[int, int]]:
+    """Bounds of lead numbers, first excluded, last included, of so many leads as the engine can take at a time."""
+    last = session.rows(
+        f"SELECT COALESCE(MAX(lead_number), 0) FROM {ENRICHED_CONTACTS.full_name} WHERE {contacts.where}",
+        contacts.params,
+    )[0][0]
+    step = session.leads_at_a_time or last
+    return [(first, min(first + step, last)) for first in range(0, last, step)] if last else [(0, 0)]
+
+
+def _gather(
+    session: Session,
+    dialect: Dialect,
+    leads: Slice,
+    contacts: Slice,
+    publication: Publication,
+    ranges: list[tuple[int, int]],
+    now: datetime,
+) -> str:
+    """The publishable leads in a temporary stage, made range by range."""
+    publishable = ""
+    for bounds in ranges:
+        verdicts = session.create_stage_as("slice_verdicts", _VERDICTS, [*contacts.params, *bounds] * len(_SLOTS))
+        query = publishable_query(dialect, verdicts)
+        params = _publishable_params(leads, contacts, publication, bounds, now)
+        if publishable:
+            session.execute(f"INSERT INTO {publishable} {query}", params)
+        else:
+            publishable = session.create_stage_as("publishable", query, params)
+        session.drop_stage(verdicts)
+    return publishable
+
+
+def _part(publishable: str, first: int, last: int) -> str:
+    return f"SELECT * FROM {publishable} WHERE lead_number > {first} AND lead_number <= {last}"
+
+
+def _merge(session: Session, dialect: Dialect, publication: Publication, part: str, now: datetime) -> None:
+    partition_and_time = [publication.partition_key, now]
+    session.execute(_CLAIM_PEOPLE.format(publishable=part), [*partition_and_time, *partition_and_time])
+    owned = _OWNED.format(publishable=part)
+    session.execute(
+        merge_statement(dialect, owned),
+        [publication.run_id, publication.job_name, publication.partition_key, publication.title, now],
+    )
+    session.execute(_MERGE_IDENTITIES.format(owned=owned), [publication.partition_key, publication.partition_key])
+    session.execute(_UNSETTLE.format(owned=owned), [publication.partition_key])
 
 
 def merge_statement(dialect: Dialect, source: str) -> str:
@@ -143,13 +189,12 @@ def merge_statement(dialect: Dialect, source: str) -> str:
     )
 
 
-def publishable_query(dialect: Dialect) -> str:
-    """Every lead with a hit or a miss: its row of the master table, and whether it needs a second visit."""
+def publishable_query(dialect: Dialect, verdicts: str) -> str:
+    """Leads of a range with a hit or a miss: the rows to publish, and whether they need a second visit."""
     identity = ", ".join(f"r.{name}" for name in IDENTITY_COLUMNS)
     contacts = ", ".join(f"e.{kind}_{i}" for kind in ("phone", "email") for i in _SLOTS)
     joins = "\n".join(
-        f"LEFT JOIN {PHONE_VERDICTS.full_name} AS {source}{i} "
-        f"ON {source}{i}.phone = e.phone_{i} AND {source}{i}.source = '{source}'"
+        f"LEFT JOIN {verdicts} AS {source}{i} ON {source}{i}.phone = e.phone_{i} AND {source}{i}.source = '{source}'"
         for source in (CCC, DNC)
         for i in _SLOTS
     )
@@ -169,15 +214,17 @@ def publishable_query(dialect: Dialect) -> str:
     record_id = f"SUBSTR({dialect.sha256('e.partition_key || e.person_key')}, 1, 32)"
     return f"""
 WITH f AS (
-  SELECT {record_id} AS record_id, r.key_version, r.identity_hash, r.additional, e.person_key, e.outcome,
+  SELECT e.lead_number, {record_id} AS record_id, r.key_version, r.identity_hash, r.additional, e.person_key, e.outcome,
     e.lookup_id, e.looked_up_at, e.expires_at, e.contact, {identity}, {contacts}, {flags}, {reasons}, {times}
   FROM {ENRICHED_CONTACTS.full_name} AS e
   JOIN {RAW_LEADS.full_name} AS r
     ON r.partition_key = e.partition_key AND r.run_id = ? AND r.lead_number = e.lead_number
   {joins}
-  WHERE e.partition_key = ? AND e.run_id = ? AND e.outcome IN ('hit', 'miss')
+  WHERE e.partition_key = ? AND e.run_id = ? AND e.lead_number > ? AND e.lead_number <= ?
+    AND e.outcome IN ('hit', 'miss')
 )
-SELECT f.record_id, f.person_key, f.key_version, f.identity_hash, f.outcome, f.looked_up_at, f.expires_at,
+SELECT f.lead_number, f.record_id, f.person_key, f.key_version, f.identity_hash, f.outcome,
+  f.looked_up_at, f.expires_at,
   {", ".join(f"f.{name}" for name in IDENTITY_COLUMNS)},
   {", ".join(f"f.{kind}_{i}" for kind in ("phone", "email") for i in _SLOTS)},
   {_litigator_flag()} AS in_litigator_list,
@@ -207,7 +254,9 @@ def reason_sql(verdict: str, phone: str) -> str:
     )
 
 
-def _publishable_params(leads: Slice, contacts: Slice, publication: Publication, now: datetime) -> list[object]:
+def _publishable_params(
+    leads: Slice, contacts: Slice, publication: Publication, bounds: tuple[int, int], now: datetime
+) -> list[object]:
     flags_and_reasons: list[object] = [now] * 12
     constants = orjson.dumps(
         {"script_hash": publication.script_hash, "purpose": publication.purpose, "run_id": publication.run_id}
@@ -215,8 +264,8 @@ def _publishable_params(leads: Slice, contacts: Slice, publication: Publication,
     return [
         *flags_and_reasons,
         leads.run_id,
-        contacts.partition_key,
-        contacts.run_id,
+        *contacts.params,
+        *bounds,
         constants[1:-1],
     ]
 

@@ -37,6 +37,9 @@ class Dialect(Protocol):
 class Session(Protocol):
     """One connection. Timestamps go in and come out as naive UTC."""
 
+    leads_at_a_time: int | None
+    """So many leads one statement can take in the memory it has; None for any number."""
+
     def execute(self, sql: str, params: Sequence[object] = ()) -> int:
         """Run one statement and return the number of rows it changed."""
         ...
