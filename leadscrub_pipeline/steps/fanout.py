@@ -6,9 +6,10 @@ What a worker does with an item does not belong here.
 """
 
 import asyncio
+import gc
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
@@ -27,6 +28,19 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Client = TypeVar("Client", bound=Stoppable)
 Value = TypeVar("Value")
+
+
+@contextmanager
+def _quiet_collector() -> Iterator[None]:
+    """Spare the garbage collector the million objects of Dagster: they took a tenth of all time at 200 workers."""
+    thresholds = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()
 
 
 class Fanout(Generic[Item, Result, Client]):
@@ -56,9 +70,11 @@ class Fanout(Generic[Item, Result, Client]):
         self._stopping = False
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="requests", daemon=True)
+        self._collector = ExitStack()
         self.left: list[Item] = []
 
     def __enter__(self) -> Self:
+        self._collector.enter_context(_quiet_collector())
         self._thread.start()
         try:
             self._client = self._call(self._start())
@@ -116,6 +132,7 @@ class Fanout(Generic[Item, Result, Client]):
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+        self._collector.close()
 
     # --- in the loop's thread ---------------------------------------------------------
 
