@@ -2,6 +2,8 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3.11
 BIN := .venv/bin
+# One worker more than cores: some tests wait for other processes.
+WORKERS = $(shell $(BIN)/python -c 'import os; print(os.cpu_count() + 1)')
 STAMP := .venv/.installed
 
 help: ## this list
@@ -34,10 +36,10 @@ lint: $(STAMP) ## ruff, mypy strict and dg check defs
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dg check defs
 
 test: lint ## lint and all tests but the long ones, in parallel
-	@$(BIN)/pytest -n auto --dist worksteal -m "not long and not live" -q
+	@$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not long and not live" -q
 
 test-long: $(STAMP) ## the tests that take longer than make test allows
-	@$(BIN)/pytest -n auto --dist worksteal -m long -q --timeout 3600
+	@$(BIN)/pytest -n $(WORKERS) --dist worksteal -m long -q --timeout 3600
 
 bench: $(STAMP) ## measure speed and memory; results in bench-results/
 	@$(BIN)/python -m leadscrub_pipeline_tests.bench

@@ -2,14 +2,12 @@
 
 import csv
 import io
-import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from leadscrub_pipeline_tests.command_line import leadscrub
 from leadscrub_pipeline_tests.graph import Graph, graph_in
 from leadscrub_pipeline_tests.sums import check_sums
 
@@ -44,22 +42,16 @@ def graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Graph]:
         yield made
 
 
-def leadscrub(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [str(Path(sys.executable).with_name("leadscrub")), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-
-
 def test_own_csv_leads_go_through_run_and_come_out_of_export(graph: Graph) -> None:
     run = leadscrub("run", "own", "--json")
-    assert run.returncode == 0, run.stderr
-    counts = json.loads(run.stdout)
+    assert run.code == 0, run.err
+    (counts,) = run.lines
     check_sums(counts)
     assert (counts["selected"], counts["published"], graph.billed) == (5, 5, 5)
-    lines = leadscrub("results", "export", "--format", "jsonl", "--script", "own").stdout.splitlines()
-    rows = [json.loads(line) for line in lines]
+    rows = leadscrub("results", "export", "--format", "jsonl", "--script", "own").lines
     assert {row["address"] for row in rows} == {f"{n + 1} Main St" for n in range(5)}
     assert {row["zip_code"] for row in rows} == {"02108"}
     assert {row["additional_data"]["size"] for row in rows} == {"small", "large"}
     assert all(row["additional_data"]["review_on"].startswith("2024-07-31") for row in rows)
-    text = leadscrub("results", "export", "--format", "csv").stdout
+    text = leadscrub("results", "export", "--format", "csv").out
     assert len(list(csv.DictReader(io.StringIO(text)))) == 5

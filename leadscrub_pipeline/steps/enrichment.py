@@ -5,7 +5,6 @@ module on how contacts are published. This module brings the three together.
 """
 
 import asyncio
-import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -148,7 +147,7 @@ class _Step:
         with self._ledger.writer() as self._writer:
             # Some answers are being stored while others are awaited; only the latter count as in flight.
             self._in_flight = asyncio.Semaphore(self.result.workers)
-            storing = math.ceil(self.result.workers * SHARE_STORING)
+            storing = int(self.result.workers * SHARE_STORING)
             fanout = Fanout(client, self._look_up, workers=self.result.workers + storing)
             try:
                 with fanout:
