@@ -6,7 +6,7 @@ from typing import Any
 
 def check_sums(counts: Mapping[str, Any]) -> None:
     """selected and kept are what became of them, in the words of ``run --json``."""
-    assert counts["selected"] == sum(
-        counts[name] for name in ("rejected", "duplicate", "already_processed", "kept")
-    ), counts
+    assert counts["selected"] == sum(counts[name] for name in ("rejected", "duplicate", "already_processed", "kept")), (
+        counts
+    )
     assert counts["kept"] == sum(counts[name] for name in ("published", "deferred", "held", "taken")), counts
