@@ -2,8 +2,6 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3.11
 BIN := .venv/bin
-# One worker more than cores: some tests wait for other processes.
-WORKERS = $(shell $(BIN)/python -c 'import os; print(os.cpu_count() + 1)')
 STAMP := .venv/.installed
 
 help: ## this list
@@ -21,7 +19,7 @@ $(STAMP): requirements.lock pyproject.toml
 	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-.PHONY: help run dev test test-long lint bench clean reset-demo lock
+.PHONY: help run dev test tests test-long lint bench clean reset-demo lock
 
 run: $(STAMP) ## the whole scrub on demo data with simulated vendors, offline
 	@$(BIN)/leadscrub demo
@@ -35,11 +33,14 @@ lint: $(STAMP) ## ruff, mypy strict and dg check defs
 	@$(BIN)/mypy
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dg check defs
 
-test: lint ## lint and all tests but the long ones, in parallel
-	@$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not long and not live" -q
+test: $(STAMP) ## lint and all tests but the long ones, in parallel
+	@$(MAKE) --no-print-directory -j2 --output-sync=target lint tests
+
+tests: $(STAMP)
+	@$(BIN)/pytest -n auto --dist worksteal -m "not long and not live" -q
 
 test-long: $(STAMP) ## the tests that take longer than make test allows
-	@$(BIN)/pytest -n $(WORKERS) --dist worksteal -m long -q --timeout 3600
+	@$(BIN)/pytest -n auto --dist worksteal -m long -q --timeout 3600
 
 bench: $(STAMP) ## measure speed and memory; results in bench-results/
 	@$(BIN)/python -m leadscrub_pipeline_tests.bench
