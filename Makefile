@@ -19,7 +19,7 @@ $(STAMP): requirements.lock pyproject.toml
 	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-.PHONY: help run dev test tests test-long lint bench clean reset-demo lock
+.PHONY: help run dev style test tests test-long lint bench clean reset-demo lock
 
 run: $(STAMP) ## the whole scrub on demo data with simulated vendors, offline
 	@$(BIN)/leadscrub demo
@@ -27,14 +27,16 @@ run: $(STAMP) ## the whole scrub on demo data with simulated vendors, offline
 dev: $(STAMP) ## the Dagster UI; with no vendor configured it serves the demo
 	@$(BIN)/leadscrub dev
 
-lint: $(STAMP) ## ruff, mypy strict and dg check defs
+lint: style ## ruff, mypy strict and dg check defs
+	@VIRTUAL_ENV="$(CURDIR)/.venv" PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dg check defs
+
+style: $(STAMP)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dg check defs
 
-test: $(STAMP) ## lint and all tests but the long ones, in parallel
-	@$(MAKE) --no-print-directory -j2 --output-sync=target lint tests
+test: $(STAMP) ## ruff, mypy strict and all tests but the long ones, in parallel
+	@$(MAKE) --no-print-directory -j2 --output-sync=target style tests
 
 tests: $(STAMP)
 	@$(BIN)/pytest -n auto --dist worksteal -m "not long and not live" -q

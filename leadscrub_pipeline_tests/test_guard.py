@@ -430,7 +430,7 @@ def test_all_findings_are_told_and_not_only_the_first():
 # --- nesting -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("count", [40, 10_000])
+@pytest.mark.parametrize("count", [400, 10_000])
 @pytest.mark.parametrize(
     ("opening", "closing"),
     [
@@ -438,11 +438,11 @@ def test_all_findings_are_told_and_not_only_the_first():
         ("UPPER(", ")"),
         ("CASE WHEN TRUE THEN ", " END"),
         ("(SELECT ", ")"),
-        ("NOT NOT NOT NOT NOT NOT NOT NOT ", ""),
-        ("- - - - - - - - ", ""),
+        ("NOT ", ""),
+        ("- ", ""),
         ("[", "]"),
         ("{", "}"),
-        ("1 + 1 + 1 + 1 + 1 + 1 + 1 + 1 + ", ""),
+        ("1 + ", ""),
         ("COALESCE(ZEROIFNULL(", ", 1))"),
         ("(", ""),
         ("", ")"),
