@@ -192,3 +192,12 @@ def test_when_ccc_does_not_answer_no_flag_is_false_and_the_leads_come_again(grap
     assert run.counts["published"] > 0
     assert all(row["in_litigator_list"] is not None for row in graph.master() if row["phone_1"])
     assert graph.billed == 40
+
+
+def test_an_outage_under_many_workers_ends_by_name_and_does_not_wait_for_ever(graph: Graph) -> None:
+    graph.configure(IDICORE_MIN_WORKERS="20", IDICORE_MAX_WORKERS="20", IDICORE_NOT_BILLED_STATUSES="503")
+    graph.write_source("LEADS_DB.PUBLIC.LEADS", people(100))
+    graph.simulators.idicore.faults.add(Fault("server_error", share=1.0))
+    run = graph.scrub("leads")
+    assert (run.success, run.failed_step, graph.billed) == (False, "enriched_contacts", 0)
+    assert "did not recover" in run.error

@@ -278,18 +278,15 @@ class _Step:
         async def before_send() -> None:
             nonlocal sent
             await self._writer.mark_sent(claim.lookup_id)
-            # Only now, so that nobody keeps a place in flight while the ledger commits.
-            await self._in_flight.acquire()
             sent = True
 
         try:
-            try:
+            # The place comes first: a probe of the breaker that waited for one would wait for ever
+            # on those who hold the places and wait for the probe.
+            async with self._in_flight:
                 answer = await client.search(
                     lead.person, reference_id=claim.lookup_id, purpose=self._terms.purpose, before_send=before_send
                 )
-            finally:
-                if sent:
-                    self._in_flight.release()
         except OutcomeUnknownError:
             raise
         except NotBilledError as error:
