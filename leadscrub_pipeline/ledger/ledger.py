@@ -106,6 +106,7 @@ class Ledger:
             found = stamping.read_stamp(database)
             if found is not None:
                 stamping.check(found, kind=kind, sealer=None)
+                found = stamping.upgrade(database, found)
             keys = stamping.find_keys(database, kind=kind, configured=answer_keys, is_made=found is not None)
             sealer = Sealer(keys)
             if found is None:
@@ -137,6 +138,7 @@ class Ledger:
                 database.close()
                 return None
             kind = stamping.check(found, kind=None, sealer=None)
+            stamping.upgrade(database, found)
         except BaseException:
             database.close()
             raise

@@ -7,7 +7,7 @@ so a ledger of the other kind is refused before anything is read from it.
 from collections.abc import Sequence
 from typing import Any, Final, Literal
 
-from sqlalchemy import Connection, Row, insert, inspect, select
+from sqlalchemy import Connection, Row, insert, inspect, select, update
 
 from leadscrub_pipeline.errors import RefusedError, UnavailableError
 from leadscrub_pipeline.ledger.database import Database, database_errors
@@ -50,9 +50,23 @@ def make(database: Database, *, kind: Kind, sealer: Sealer, now: int) -> Row[Any
     return made
 
 
+def upgrade(database: Database, found: Row[Any]) -> Row[Any]:
+    """Bring an older ledger up to this release, in one transaction; return its stamp.
+
+    Every release so far only added tables, so what is missing is made and nothing is changed.
+    """
+    if found.schema_version >= SCHEMA_VERSION:
+        return found
+    with database_errors("upgrading its tables"), database.writing() as connection:
+        metadata.create_all(connection)
+        connection.execute(update(stamp).values(schema_version=SCHEMA_VERSION))
+        upgraded = _read(connection)
+    return found if upgraded is None else upgraded
+
+
 def check(found: Row[Any], *, kind: Kind | None, sealer: Sealer | None) -> Kind:
     """Refuse a ledger of the other kind, of a newer version, or that the keys do not fit; return its kind."""
-    if found.schema_version != SCHEMA_VERSION:
+    if found.schema_version > SCHEMA_VERSION:
         raise RefusedError(
             f"The ledger has schema version {found.schema_version}, this release reads {SCHEMA_VERSION}. "
             "Use the release that wrote it."

@@ -8,7 +8,7 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, String, Table, Text, text
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 CLAIMED: Final = "claimed"
 SENT: Final = "sent"
@@ -118,3 +118,62 @@ partition_leases: Final = Table(
     Column("owner", String(32), primary_key=True),
     Column("holder", Text, nullable=False),  # the run
 )
+
+reuses: Final = Table(
+    "ledger_reuses",
+    metadata,
+    # Answers that served a lead without being paid for again, by who had paid and who was served.
+    Column("run_id", Text, primary_key=True),
+    Column("partition_key", Text, primary_key=True),
+    Column("paid_by", Text, primary_key=True),  # partition of the lookup that was paid
+    Column("day", Integer, primary_key=True),  # days since 1970, UTC
+    Column("lookups", Integer, nullable=False),
+    Column("micros", BigInteger, nullable=False),  # what asking again would have cost
+)
+
+controls: Final = Table(
+    "ledger_controls",
+    metadata,
+    # What an operator set for all runs: paused, adopted, and the version of the person keys in the ledger.
+    Column("name", String(32), primary_key=True),
+    Column("value", Text, nullable=False),
+    Column("set_at", BigInteger, nullable=False),
+)
+
+tombstones: Final = Table(
+    "ledger_tombstones",
+    metadata,
+    # People whose data was erased at their request: never looked up again.
+    Column("person_key", String(64), primary_key=True),
+    Column("key_version", Integer, nullable=False),
+    Column("erased_at", BigInteger, nullable=False),
+)
+
+chains: Final = Table(
+    "ledger_chains",
+    metadata,
+    # Chains of evidence that were begun: one a run and asset. A chain without rows in the warehouse is a loss.
+    Column("run_id", Text, primary_key=True),
+    Column("asset", String(64), primary_key=True),
+    Column("partition_key", Text, nullable=False),
+    Column("opened_at", BigInteger, nullable=False),
+    Column("row_count", BigInteger, nullable=False),  # sealed so far
+    Column("root", String(64), nullable=False),  # hash of the last sealed row, or the chain's beginning
+    Column("pruned_at", BigInteger),  # its rows were deleted after the time they must be kept
+)
+
+roots: Final = Table(
+    "ledger_roots",
+    metadata,
+    # The seals in the order they were set: each holds the one before.
+    Column("entry", BigInteger, primary_key=True, autoincrement=False),
+    Column("run_id", Text, nullable=False),
+    Column("asset", String(64), nullable=False),
+    Column("row_count", BigInteger, nullable=False),
+    Column("root", String(64), nullable=False),
+    Column("sealed_at", BigInteger, nullable=False),
+    Column("previous", String(64), nullable=False),
+    Column("entry_hash", String(64), nullable=False),
+)
+
+Index("ledger_roots_chain", roots.c.run_id, roots.c.asset)

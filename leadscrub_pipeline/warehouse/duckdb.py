@@ -26,7 +26,7 @@ from leadscrub_pipeline.warehouse import callable_phones
 from leadscrub_pipeline.warehouse.arrow import stored
 from leadscrub_pipeline.warehouse.duckdb_engine import engine_with_sources, literal, quoted, shared_engine, show_source
 from leadscrub_pipeline.warehouse.protocol import OutputColumn, OutputType
-from leadscrub_pipeline.warehouse.schema import DATABASE, STAMP, TABLES, ColumnType, Table
+from leadscrub_pipeline.warehouse.schema import DATABASE, SCHEMA_VERSION, STAMP, TABLES, ColumnType, Table
 from leadscrub_pipeline.warehouse.sources import Readable, SourceTable, find_sources, readable
 
 _TYPES: Final[dict[ColumnType, str]] = {
@@ -357,15 +357,41 @@ def _prepare(session: DuckdbSession, *, kind: str) -> None:
             [DATABASE],
         ):
             found.setdefault((schema.upper(), table.upper()), {})[column.lower()] = data_type
+        is_older = _stored_version(session, found) < SCHEMA_VERSION
         for declared in TABLES:
             columns = found.get((declared.schema, declared.name))
             if columns is None:
                 body = ", ".join(f"{column.name} {_TYPES[column.type]}" for column in declared.columns)
                 session.execute(f"CREATE TABLE {declared.full_name} ({body})")
-            else:
-                _check_drift(declared, columns)
+                continue
+            if is_older:
+                columns |= _add_columns(session, declared, columns)
+            _check_drift(declared, columns)
         _check_stamp(session, kind)
+        if is_older:
+            _store_fact(session, "schema_version", str(SCHEMA_VERSION))
         _renew_view(session)
+
+
+def _stored_version(session: DuckdbSession, found: dict[tuple[str, str], dict[str, str]]) -> int:
+    """The release that last opened the warehouse; 1 did not say so, and 0 is one that is made now."""
+    if (STAMP.schema, STAMP.name) not in found:
+        return 0
+    stored = session.rows(f"SELECT value FROM {STAMP.full_name} WHERE name = 'schema_version'")
+    return int(stored[0][0]) if stored else 1
+
+
+def _add_columns(session: DuckdbSession, declared: Table, found: dict[str, str]) -> dict[str, str]:
+    """The columns that this release has and the table lacks, as they now are."""
+    added = {column.name: _TYPES[column.type] for column in declared.columns if column.name not in found}
+    for name, kind in added.items():
+        session.execute(f"ALTER TABLE {declared.full_name} ADD COLUMN {name} {kind}")
+    return added
+
+
+def _store_fact(session: DuckdbSession, name: str, value: str) -> None:
+    session.execute(f"DELETE FROM {STAMP.full_name} WHERE name = ?", [name])
+    session.execute(f"INSERT INTO {STAMP.full_name} VALUES (?, ?)", [name, value])
 
 
 def _check_drift(declared: Table, found: dict[str, str]) -> None:
@@ -398,5 +424,4 @@ def _renew_view(session: DuckdbSession) -> None:
     stored = session.rows(f"SELECT value FROM {STAMP.full_name} WHERE name = 'callable_phones'")
     if stored != [(checksum,)]:
         session.execute(definition)
-        session.execute(f"DELETE FROM {STAMP.full_name} WHERE name = 'callable_phones'")
-        session.execute(f"INSERT INTO {STAMP.full_name} VALUES ('callable_phones', ?)", [checksum])
+        _store_fact(session, "callable_phones", checksum)

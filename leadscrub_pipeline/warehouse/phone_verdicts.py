@@ -161,4 +161,6 @@ def _row(check: Check, checked: Checked, sequence: int) -> dict[str, object]:
         "obtained_at": checked.obtained_at,
         "checked_at": checked.checked_at,
         "valid_until": checked.valid_until,
+        "canonical": None,
+        "row_hash": None,
     }

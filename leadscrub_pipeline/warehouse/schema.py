@@ -9,6 +9,8 @@ from functools import cached_property
 from typing import Final, Literal
 
 DATABASE: Final = "PROCESSED_DATA_DB"
+SCHEMA_VERSION: Final = 2
+"""Releases only add tables and columns; what an older warehouse lacks is added when it is opened."""
 
 ColumnType = Literal["text", "bool", "int", "timestamp", "json"]
 
@@ -164,6 +166,7 @@ PUBLISHED_IDENTITIES: Final = Table(
         _PERSON_KEY,
         _PARTITION,
         Column("settled", "bool", "No second visit is needed; only then the filter leaves the lead out."),
+        _text("record_id", "The master table's row under which this script published the person; it never changes."),
     ),
     key=("identity_hash", "person_key", "partition_key"),
 )
@@ -190,6 +193,8 @@ SCRUB_EVIDENCE: Final = Table(
         _text("phone", "Ten digits.", personal=True),
         _text("source", "ccc or dnc."),
         *_VERDICT,
+        _text("canonical", "All of the above in one line: what the hash covers.", personal=True),
+        _text("row_hash", "SHA-256 of the hash before and the canonical text: the chain of the run and asset."),
     ),
 )
 

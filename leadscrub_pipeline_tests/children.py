@@ -1,0 +1,247 @@
+"""The assets in a process of their own, without a Dagster run: what can be killed for real.
+
+A fork server has the package loaded already, so that a child starts in some tens of
+milliseconds. The child calls the very functions that Dagster would call.
+"""
+
+import contextlib
+import functools
+import inspect
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from multiprocessing.connection import Connection
+from typing import Any, Final
+
+import dagster as dg
+import time_machine
+
+from leadscrub_pipeline import failpoints
+from leadscrub_pipeline.definitions import defs
+from leadscrub_pipeline.errors import LeadscrubError
+
+ASSETS: Final = ("raw_leads", "enriched_contacts", "litigator_flags", "dnc_flags", "master_processed_db")
+_OURS: Final = ("LEADSCRUB_", "IDICORE_", "CCC_", "DNC_", "NTFY_", "ETL_", "SNOWFLAKE_", "LOG_LEVEL")
+
+
+@dataclass(frozen=True)
+class Kill:
+    """End the process with SIGKILL when the point is reached for the so-many-th time."""
+
+    point: str
+    at: int = 1
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a child does: the assets of one run for one script."""
+
+    partition_key: str
+    run_id: str
+    environment: Mapping[str, str]
+    assets: Sequence[str] = ASSETS
+    config: Mapping[str, object] = field(default_factory=dict)
+    kill: Kill | None = None
+    clock: timedelta = timedelta(0)
+    """How far the child's clock is ahead."""
+
+
+@dataclass
+class Report:
+    """What a child said before it ended. ``failure`` is the sentence of an error of ours, and where it was raised."""
+
+    metadata: dict[str, dict[str, Any]] = field(default_factory=dict)
+    failure: str | None = None
+    failed_asset: str | None = None
+    defect: str | None = None
+    """The traceback of an error that is not ours."""
+    points: Counter[str] = field(default_factory=Counter)
+    logged: list[str] = field(default_factory=list)
+    exit_code: int | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.exit_code == 0 and self.failure is None and self.defect is None
+
+    @property
+    def killed(self) -> bool:
+        return self.exit_code == -signal.SIGKILL
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """The numbers that the sums are about, as in ``graph.Run.counts``."""
+        raw, enriched = self.metadata.get("raw_leads", {}), self.metadata.get("enriched_contacts", {})
+        master = self.metadata.get("master_processed_db", {})
+        selection = ("selected", "rejected", "duplicate", "already_processed", "kept")
+        return {
+            **{name: raw.get(name) for name in selection},
+            **{name: master.get(name) for name in ("published", "deferred", "held", "taken", "flags_unknown")},
+            **{name: enriched.get(name) for name in ("lookups_paid", "lookups_reused", "lookups_unknown")},
+        }
+
+
+class Child:
+    """A child at work. ``terminate`` is an orderly stop, ``kill`` is not."""
+
+    def __init__(self, order: Order) -> None:
+        self._here, there = multiprocessing.Pipe(duplex=False)
+        self.process = _context().Process(target=_work, args=(order, there), daemon=True)
+        self.process.start()
+        there.close()
+        self.report = Report()
+
+    @property
+    def pid(self) -> int:
+        assert self.process.pid is not None
+        return self.process.pid
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+
+    def interrupt(self) -> None:
+        os.kill(self.pid, signal.SIGINT)
+
+    def wait(self, seconds: float = 120.0) -> Report:
+        """Wait for the end; a child that does not end in time is killed and the test fails."""
+        try:
+            while self._here.poll(seconds):
+                self._take(self._here.recv())
+        except EOFError:
+            pass
+        self.process.join(seconds)
+        if self.process.exitcode is None:
+            self.kill()
+            self.process.join()
+            raise AssertionError("the child did not end in time")
+        self.report.exit_code = self.process.exitcode
+        return self.report
+
+    def _take(self, message: tuple[Any, ...]) -> None:
+        kind, *rest = message
+        match kind:
+            case "metadata":
+                self.report.metadata[rest[0]] = rest[1]
+            case "failure":
+                self.report.failed_asset, self.report.failure = rest
+            case "defect":
+                self.report.failed_asset, self.report.defect = rest
+            case "points":
+                self.report.points = rest[0]
+            case "log":
+                self.report.logged.append(rest[0])
+
+
+def environment() -> dict[str, str]:
+    """The settings of this process; a child gets them with its order, because its own are the fork server's."""
+    return {name: value for name, value in os.environ.items() if name.startswith(_OURS)}
+
+
+def scrub(order: Order, *, seconds: float = 120.0) -> Report:
+    """Run an order to its end."""
+    return Child(order).wait(seconds)
+
+
+@functools.cache
+def _context() -> Any:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["leadscrub_pipeline_tests.children_preload"])
+    return context
+
+
+# --- in the child -----------------------------------------------------------------------
+
+
+class _Log:
+    def __init__(self, say: Any) -> None:
+        self._say = say
+
+    def info(self, text: str) -> None:
+        self._say("log", text)
+
+    warning = error = debug = info
+
+
+class _Run:
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        self.job_name = "scrub_job"
+        self.tags: dict[str, str] = {}
+
+
+class _Context:
+    """As much of Dagster's context as the assets use."""
+
+    def __init__(self, order: Order, say: Any) -> None:
+        self.partition_key = order.partition_key
+        self.run = _Run(order.run_id)
+        self.run_id = order.run_id
+        self.log = _Log(say)
+
+    def log_event(self, _event: object) -> None:
+        return
+
+
+def _work(order: Order, pipe: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for name in environment():
+        del os.environ[name]
+    os.environ.update(order.environment)
+    talking = threading.Lock()
+    counted: Counter[str] = Counter()
+
+    def say(*message: object) -> None:
+        with talking:
+            pipe.send(message)
+
+    def at_point(point: str) -> None:
+        counted[point] += 1
+        if order.kill is not None and (point, counted[point]) == (order.kill.point, order.kill.at):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    failpoints.arm(at_point)
+    with _clock(order.clock):
+        code = _run_assets(order, say)
+    say("points", counted)
+    pipe.close()
+    sys.stdout.flush()
+    os._exit(code)
+
+
+def _clock(ahead: timedelta) -> Any:
+    if not ahead:
+        return contextlib.nullcontext()
+    return time_machine.travel(datetime.now(UTC) + ahead, tick=True)
+
+
+def _run_assets(order: Order, say: Any) -> int:
+    context = _Context(order, say)
+    resources = defs.resources or {}
+    for name in order.assets:
+        asset = defs.resolve_assets_def(name)
+        function = asset.op.compute_fn.decorated_fn
+        wanted = {key: resources[key] for key in asset.op.required_resource_keys}
+        if name == "raw_leads":
+            wanted["config"] = _config_of(function, order.config)
+        try:
+            result = function(context, **wanted)
+        except KeyboardInterrupt:
+            return 130
+        except (dg.Failure, LeadscrubError) as error:
+            say("failure", name, (error.description if isinstance(error, dg.Failure) else None) or str(error))
+            return 1
+        except Exception:  # noqa: BLE001 - the process's edge: the test is told
+            say("defect", name, traceback.format_exc())
+            return 70
+        say("metadata", name, {key: getattr(value, "value", value) for key, value in result.metadata.items()})
+    return 0
+
+
+def _config_of(function: Any, values: Mapping[str, object]) -> Any:
+    return inspect.get_annotations(function, eval_str=True)["config"](**values)

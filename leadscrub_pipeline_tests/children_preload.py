@@ -1,0 +1,19 @@
+"""What the fork server loads once for all children: everything a step imports, and nothing that starts a thread."""
+
+from importlib import import_module
+
+for _module in (
+    "pandas",  # pyarrow looks for it when it makes its first array
+    "sqlglot.dialects.duckdb",
+    "sqlglot.dialects.snowflake",
+    "uvloop",
+    "leadscrub_pipeline.dnc",
+    "leadscrub_pipeline.steps.enrichment",
+    "leadscrub_pipeline.steps.litigators",
+    "leadscrub_pipeline.steps.registry",
+    "leadscrub_pipeline.warehouse.duckdb",
+    "leadscrub_pipeline.warehouse.leads",
+    "leadscrub_pipeline.warehouse.master",
+    "leadscrub_pipeline_tests.children",
+):
+    import_module(_module)
