@@ -1,6 +1,11 @@
-"""What holds for every test: no setting of the person who runs them, and a screen that is wide enough."""
+"""What holds for every test: no setting of the person who runs them, a wide screen, and the counts at the end."""
 
 import os
+from typing import Any
+
+import pytest
+
+from leadscrub_pipeline_tests.tallies import counted, tally
 
 for _name in list(os.environ):
     if _name.startswith(("LEADSCRUB_", "IDICORE_", "CCC_", "DNC_", "NTFY_", "ETL_", "SNOWFLAKE_", "DAGSTER_")):
@@ -8,3 +13,28 @@ for _name in list(os.environ):
 os.environ["LEADSCRUB_ENV_FILE"] = ""
 # Rich asks once, when the command line is first imported.
 os.environ["COLUMNS"] = "300"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.pluginmanager.hasplugin("xdist") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_Workers())
+
+
+class _Workers:
+    """Takes the counts of each worker of xdist when it ends."""
+
+    def pytest_testnodedown(self, node: Any) -> None:
+        for name, count in getattr(node, "workeroutput", {}).get("tallies", {}).items():
+            tally(name, count)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["tallies"] = dict(counted())
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if counted():
+        parts = (f"{count:,} {name}" for name, count in sorted(counted().items()))
+        terminalreporter.write_line(f"Counted: {', '.join(parts)}")
