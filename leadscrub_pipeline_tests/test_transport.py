@@ -170,7 +170,7 @@ def test_what_only_httpx_calls_a_failed_connection_may_have_arrived(error):
         raise error("so it says")
 
     async def run():
-        async with httpx.AsyncClient(transport=httpx.MockTransport(fail)) as http:
+        async with httpx.MockTransport(fail) as http:
             with pytest.raises(AttemptError) as caught:
                 await post(
                     http, checked_url("https://example.com/search", setting="X"), headers={}, content=b"", seconds=5
@@ -198,7 +198,7 @@ def test_a_vendors_cookies_are_neither_kept_nor_sent_back():
             url = checked_url(server.url(), setting="X")
             for _ in range(2):
                 await post(http, url, headers={}, content=b"{}", seconds=5)
-            return server.requests[1][0], len(http.cookies)
+            return server.requests[1][0], len(http.client.cookie_jar)
 
     head, kept = asyncio.run(run())
     assert b"cookie" not in head.lower()
@@ -348,7 +348,7 @@ def test_a_certificate_that_nobody_vouches_for_gets_no_request_and_no_second_try
 def test_tls_older_than_1_2_is_not_spoken():
     async def run():
         async with open_http() as http:
-            return http._transport.client.connector._ssl.minimum_version
+            return http.client.connector._ssl.minimum_version
 
     assert asyncio.run(run()) == ssl.TLSVersion.TLSv1_2
 
@@ -373,7 +373,7 @@ def test_cancelling_a_request_closes_its_connection_at_once():
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            assert not http._transport.client.connector._acquired
+            assert not http.client.connector._acquired
 
     asyncio.run(run())
 

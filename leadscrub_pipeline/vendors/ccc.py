@@ -79,7 +79,7 @@ class CccClient:
         self._capacity = settings.ccc_batch_size - len(self._controls)
         if self._capacity < 1:
             raise RefusedError("CCC_CONTROL_NUMBERS fill CCC_BATCH_SIZE: no room is left for phones.")
-        self._http: httpx.AsyncClient | None = None
+        self._http: httpx.AsyncBaseTransport | None = None
         self._stop = Stop(sleep)
         self._breaker = Breaker(
             "CCC", failures=BREAKER_FAILURES, seconds=settings.leadscrub_breaker_seconds, sleep=self._sleep

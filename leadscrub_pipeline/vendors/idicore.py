@@ -100,7 +100,7 @@ class IdicoreClient:
                 "IDICORE_AUTH_URL and IDICORE_SEARCH_URL must both be on loopback or both not: "
                 "simulated and real answers must not mix."
             )
-        self._http: httpx.AsyncClient | None = None
+        self._http: httpx.AsyncBaseTransport | None = None
         self._now = now
         self._stop = Stop(sleep)
         self._breaker = Breaker(
@@ -281,7 +281,7 @@ class IdicoreClient:
         return self._settings.idicore_timeout
 
     @property
-    def _open_http(self) -> httpx.AsyncClient:
+    def _open_http(self) -> httpx.AsyncBaseTransport:
         if self._http is None:
             raise RuntimeError("IdicoreClient is used outside its async with block")
         return self._http

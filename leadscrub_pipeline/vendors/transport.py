@@ -7,7 +7,6 @@ that may have. What a status or a body means is each vendor module's own busines
 import asyncio
 import functools
 import ipaddress
-import logging
 import random
 import ssl
 import time
@@ -130,21 +129,21 @@ def endpoint_name(url: httpx.URL) -> str:
 # --- one request ------------------------------------------------------------------------
 
 
-def open_http() -> httpx.AsyncClient:
-    """A client of the running event loop: httpx over aiohttp, as its own pool is quadratic (VENDORS.md, "Both").
+def open_http() -> httpx.AsyncBaseTransport:
+    """A transport for the running event loop: httpx over aiohttp, as httpx's own pool is quadratic (VENDORS.md, "Both").
 
+    No ``httpx.AsyncClient`` stands around it: that would add redirects, cookies and a
+    sign-in, none of which a vendor's request may have, and a fifth of a request's CPU time.
     The number of connections is not bounded here. The workers bound it, so that no request
     waits in a pool after the ledger has marked it as sent. Headers that never change are added
     by aiohttp, once a client.
     """
-    # At its usual level httpx logs a line for every request: a million lines a run.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
     session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS, ssl=_tls()),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers=_HEADERS,
     )
-    return _Client(transport=AiohttpTransport(verify=_tls(), client=session), trust_env=False)
+    return AiohttpTransport(verify=_tls(), client=session)
 
 
 @functools.cache
@@ -152,23 +151,6 @@ def _tls() -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
-
-
-class _NoCookies(httpx.Cookies):
-    """A vendor's cookies are neither kept nor looked at."""
-
-    def extract_cookies(self, response: httpx.Response) -> None:
-        """Without it, httpx builds a whole urllib request for every answer."""
-
-
-class _Client(httpx.AsyncClient):
-    @property
-    def cookies(self) -> httpx.Cookies:
-        return _NO_COOKIES
-
-    @cookies.setter
-    def cookies(self, _: object) -> None:
-        raise TypeError("a vendor's client keeps no cookies")
 
 
 class _Headers(httpx.Headers):
@@ -182,12 +164,8 @@ class _Headers(httpx.Headers):
         return self._written.items()
 
 
-_NO_COOKIES: Final = _NoCookies()
-_NO_AUTH: Final = httpx.Auth()
-
-
 async def post(
-    http: httpx.AsyncClient, url: httpx.URL, *, headers: dict[str, str], content: bytes, seconds: float
+    http: httpx.AsyncBaseTransport, url: httpx.URL, *, headers: dict[str, str], content: bytes, seconds: float
 ) -> Reply:
     """One POST, without following redirects; any status is a reply.
 
@@ -204,7 +182,7 @@ async def post(
     status, retry_after, body = 0, None, b""
     try:
         async with asyncio.timeout(seconds):
-            response = await http.send(request, stream=True, auth=_NO_AUTH, follow_redirects=False)
+            response = await http.handle_async_request(request)
             try:
                 status, retry_after = response.status_code, _retry_after(response.headers.get("Retry-After"))
                 body = await _read(response)
