@@ -130,7 +130,7 @@ def endpoint_name(url: httpx.URL) -> str:
 
 
 def open_http() -> httpx.AsyncBaseTransport:
-    """A transport for the running event loop: httpx over aiohttp, as httpx's own pool is quadratic (VENDORS.md, "Both").
+    """A transport for the running event loop: httpx over aiohttp; its own pool is quadratic (VENDORS.md, "Both").
 
     No ``httpx.AsyncClient`` stands around it: that would add redirects, cookies and a
     sign-in, none of which a vendor's request may have, and a fifth of a request's CPU time.
