@@ -17,6 +17,7 @@ from typing import Final, Literal, Self
 
 from sqlalchemy import Connection
 
+from leadscrub_pipeline import failpoints
 from leadscrub_pipeline.domain.verdicts import utc_now
 from leadscrub_pipeline.errors import RefusedError, UnavailableError
 from leadscrub_pipeline.ledger import claims, misses, owners, partition_leases, stamping
@@ -168,6 +169,8 @@ class Ledger:
                 standings |= claims.claim(
                     connection, chunk, terms, owner=self._owner, now=self._now(), unseal=sealer.open
                 )
+                failpoints.reached("claim.before_commit")
+            failpoints.reached("claim.after_commit")
         return standings
 
     def peek(self, keys: Sequence[str], terms: LookupTerms) -> dict[str, Preview]:
@@ -184,6 +187,8 @@ class Ledger:
         for chunk in _chunks(lookup_ids):
             with self._writing("releasing claims") as connection:
                 count += claims.release(connection, chunk, owner=self._owner)
+                failpoints.reached("release.before_commit")
+            failpoints.reached("release.after_commit")
         return count
 
     def writer(self) -> GroupWriter:
@@ -218,7 +223,10 @@ class Ledger:
     def suspect_misses(self, terms: LookupTerms, *, limit: int = 100) -> int:
         """Mark the misses among those outcomes suspect: they are held, and serve nobody, until released."""
         with self._writing("marking misses") as connection:
-            return misses.suspect(connection, provider=terms.provider, endpoint=terms.endpoint, limit=limit)
+            count = misses.suspect(connection, provider=terms.provider, endpoint=terms.endpoint, limit=limit)
+            failpoints.reached("suspect.before_commit")
+        failpoints.reached("suspect.after_commit")
+        return count
 
     def release_suspects(self, *, provider: str, endpoint: str, believe: bool) -> int:
         """Believe suspect misses, or discard them so that the people are asked about again. Returns how many."""
@@ -241,6 +249,8 @@ class Ledger:
                     partition_leases.acquire(
                         connection, partition_key, holder=holder, owner=self._owner, now=self._now()
                     )
+                    failpoints.reached("lease.before_commit")
+                failpoints.reached("lease.after_commit")
             self._leases[partition_key, holder] += 1
         try:
             yield
@@ -277,6 +287,8 @@ class Ledger:
             if self._owner.was_registered:
                 with self._database.writing() as connection:
                     self._owner.leave(connection, self._now())
+                    failpoints.reached("sign_off.before_commit")
+                failpoints.reached("sign_off.after_commit")
         except DATABASE_ERRORS as error:
             _log.warning("ledger: could not sign off (%s); a sweep will do it", error_code(error))
         finally:
@@ -313,6 +325,8 @@ class Ledger:
         try:
             with self._database.writing() as connection:
                 partition_leases.let_go(connection, partition_key, owner=self._owner)
+                failpoints.reached("lease_end.before_commit")
+            failpoints.reached("lease_end.after_commit")
         except DATABASE_ERRORS as error:  # what ended the work matters more; the lease ends with its owner
             _log.warning("ledger: could not end the lease of a partition (%s)", error_code(error))
 

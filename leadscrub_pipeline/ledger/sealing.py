@@ -9,6 +9,7 @@ from typing import Any, Final
 import orjson
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
+from leadscrub_pipeline import failpoints
 from leadscrub_pipeline.errors import FailedError, RefusedError, UnavailableError, UsageError
 
 _CHECK_TEXT: Final = b"leadscrub ledger"
@@ -72,10 +73,12 @@ def make_or_read_key_file(path: Path) -> str:
             file.write(Fernet.generate_key())
             file.flush()
             os.fsync(file.fileno())
+        failpoints.reached("key_file.drafted")
         try:
             os.link(draft, path)  # whole or not at all, and never over another process's key
         except FileExistsError:
             pass
         finally:
             draft.unlink()
+        failpoints.reached("key_file.made")
     return path.read_text(encoding="ascii").strip()

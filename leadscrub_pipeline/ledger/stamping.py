@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 
 from sqlalchemy import Connection, Row, insert, inspect, select, update
 
+from leadscrub_pipeline import failpoints
 from leadscrub_pipeline.errors import RefusedError, UnavailableError
 from leadscrub_pipeline.ledger.database import Database, database_errors
 from leadscrub_pipeline.ledger.sealing import Sealer, key_file_of, make_or_read_key_file
@@ -45,6 +46,8 @@ def make(database: Database, *, kind: Kind, sealer: Sealer, now: int) -> Row[Any
                 )
             )
         made = _read(connection)
+        failpoints.reached("ledger.before_commit")
+    failpoints.reached("ledger.after_commit")
     if made is None:
         raise UnavailableError("The ledger's stamp cannot be read back. See that its disk or server is sound.")
     return made

@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple, Self
 
 from sqlalchemy import Connection, bindparam, select, update
 
+from leadscrub_pipeline import failpoints
 from leadscrub_pipeline.errors import FailedError, LeadscrubError, UnavailableError
 from leadscrub_pipeline.ledger import budgets, tables
 from leadscrub_pipeline.ledger.database import DATABASE_ERRORS, Database, error_code
@@ -202,6 +203,7 @@ class GroupWriter:
                     _mark(connection, marks, owner=self._owner.owner, now=now, again=attempt > 0)
                     settlements = [write for write in writes if write.settlement is not None]
                     _settle(connection, settlements, now=now, again=attempt > 0)
+                    _reached("before_commit", marks, settlements)
             except DATABASE_ERRORS as error:
                 self._owner.forget_renewal()
                 for write in writes:
@@ -211,7 +213,15 @@ class GroupWriter:
                 _log.warning("ledger writer: group of %d waits %.1f s: %s", len(writes), pause, error_code(error))
                 time.sleep(pause)
             else:
+                _reached("after_commit", marks, settlements)
                 return
+
+
+def _reached(when: str, marks: Sequence[_Write], settlements: Sequence[_Write]) -> None:
+    if marks:
+        failpoints.reached(f"mark.{when}")
+    if settlements:
+        failpoints.reached(f"settle.{when}")
 
 
 def _mark(connection: Connection, marks: Sequence[_Write], *, owner: str, now: int, again: bool) -> None:

@@ -16,6 +16,8 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 import uvloop
 
+from leadscrub_pipeline import failpoints
+
 
 class Stoppable(Protocol):
     """A vendor's client, as far as this module knows one."""
@@ -97,6 +99,7 @@ class Fanout(Generic[Item, Result, Client]):
         """Hand over items in order; waits while all workers are busy."""
         if items:
             self._call(self._put(items))
+            failpoints.reached("fanout.handed_over")
         self._raise_failure()
 
     def taken(self) -> list[Result]:

@@ -11,6 +11,7 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Final, Self
 
+from leadscrub_pipeline import failpoints
 from leadscrub_pipeline.errors import UnavailableError
 
 PROBES: Final = 3
@@ -112,6 +113,7 @@ class Breaker:
         if health is Health.UP:
             self._opened_at = None
             self._failures = self._failed_probes = 0
+            failpoints.reached("breaker.closed")
         elif health is not None:
             self._failed_probes += 1
             self._exhausted = self._failed_probes >= PROBES
@@ -121,6 +123,7 @@ class Breaker:
     def _open(self) -> None:
         self._opened_at = self._clock()
         self.openings += 1
+        failpoints.reached("breaker.opened")
 
     def _hand_on(self) -> None:
         self._probing = False

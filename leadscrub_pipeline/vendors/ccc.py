@@ -15,6 +15,7 @@ from typing import Final, Literal, Self
 import httpx
 import orjson
 
+from leadscrub_pipeline import failpoints
 from leadscrub_pipeline.domain.phones import parse_phone
 from leadscrub_pipeline.domain.verdicts import CLEAR, LISTED, Answer, Reason, Verdict, unknown
 from leadscrub_pipeline.errors import FailedError, RefusedError
@@ -228,7 +229,9 @@ class CccClient:
         content = orjson.dumps({"PhoneList": ",".join(numbers), "OutputFormat": "JsonArray"})
         self.stats.requests += 1
         work.requests += 1
+        failpoints.reached("ccc.before_request")
         reply = await post(self._http, self._url, headers=headers, content=content, seconds=self._settings.ccc_timeout)
+        failpoints.reached("ccc.after_answer")
         self.stats.record(reply.seconds)
         return reply
 

@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple, NoReturn, Self
 import httpx
 import orjson
 
+from leadscrub_pipeline import failpoints
 from leadscrub_pipeline.domain.people import Person, zip5
 from leadscrub_pipeline.domain.purposes import Purpose
 from leadscrub_pipeline.domain.verdicts import utc_now
@@ -231,9 +232,11 @@ class IdicoreClient:
         self._raise_if_over()
         headers = {"Authorization": token}
         self.stats.requests += 1
+        failpoints.reached("idicore.before_request")
         reply = await post(
             self._open_http, self._search_url, headers=headers, content=search.payload, seconds=self._timeout
         )
+        failpoints.reached("idicore.after_answer")
         self.stats.record(reply.seconds)
         return reply
 
@@ -316,10 +319,12 @@ class IdicoreClient:
         asked_at = self._now()
         content = orjson.dumps({"glba": pair[0], "dppa": pair[1]})
         headers = {"Authorization": self._basic()}
+        failpoints.reached("idicore.before_sign_in")
         try:
             reply = await post(self._open_http, self._auth_url, headers=headers, content=content, seconds=self._timeout)
         except AttemptError as error:
             raise _sign_in_error(error.reason, repeatable=error.repeatable) from None
+        failpoints.reached("idicore.after_sign_in")
         if reply.status in (400, 401, 403):
             self._refuse(f"idiCORE refuses the sign-in ({reply.status}).")
         if reply.status != 200:

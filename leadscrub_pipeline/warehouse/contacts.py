@@ -10,6 +10,7 @@ from typing import Final
 
 import pyarrow as pa
 
+from leadscrub_pipeline import failpoints
 from leadscrub_pipeline.warehouse.arrow import arrow_schema, to_table
 from leadscrub_pipeline.warehouse.protocol import Session, Warehouse
 from leadscrub_pipeline.warehouse.schema import ENRICHED_CONTACTS, IDENTITY_COLUMNS, PERSON_CACHE, RAW_LEADS
@@ -67,11 +68,13 @@ class ContactStage:
         self._partition_key = partition_key
         with warehouse.session() as session:
             self._table = session.create_stage(stage_name("contacts", partition_key), _SCHEMA, temporary=False)
+            failpoints.reached("contacts.stage_made")
 
     def append(self, contacts: Sequence[Mapping[str, object]]) -> None:
         if contacts:
             with self._warehouse.session() as session:
                 session.load(self._table, to_table(contacts, _SCHEMA))
+            failpoints.reached("contacts.staged")
 
     def publish(
         self, leads: Slice, run_id: str, *, key_version: int, details: Mapping[str, object], now: datetime
@@ -95,7 +98,10 @@ class ContactStage:
                     now=now,
                 )
                 session.execute(_MERGE_CACHE.format(stage=self._table, key_version=key_version))
+                failpoints.reached("contacts.before_commit")
+            failpoints.reached("contacts.after_commit")
             self._drop(session)
+            failpoints.reached("contacts.stage_dropped")
         return rows
 
     def _drop(self, session: Session) -> None:

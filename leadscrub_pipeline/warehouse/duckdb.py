@@ -18,6 +18,7 @@ from typing import Any, Final, Literal
 import duckdb
 import pyarrow as pa
 
+from leadscrub_pipeline import failpoints
 from leadscrub_pipeline.domain.dialects import to_duckdb
 from leadscrub_pipeline.domain.guard import guard
 from leadscrub_pipeline.domain.scripts import LeadScript
@@ -270,6 +271,7 @@ class DuckdbWarehouse:
                 session = DuckdbSession(connection, self)
                 if not self._prepared:
                     _prepare(session, kind=self.kind)
+                    failpoints.reached("prepare.after_commit")
                     self._prepared = True
                 yield session
             finally:
@@ -371,6 +373,7 @@ def _prepare(session: DuckdbSession, *, kind: str) -> None:
         if is_older:
             _store_fact(session, "schema_version", str(SCHEMA_VERSION))
         _renew_view(session)
+        failpoints.reached("prepare.before_commit")
 
 
 def _stored_version(session: DuckdbSession, found: dict[tuple[str, str], dict[str, str]]) -> int:

@@ -12,6 +12,7 @@ from typing import Final, Literal
 
 import pyarrow as pa
 
+from leadscrub_pipeline import failpoints
 from leadscrub_pipeline.domain.columns import ColumnMap, recognise_columns
 from leadscrub_pipeline.domain.people import KEY_VERSION, Person, person_key, unusable_reason
 from leadscrub_pipeline.domain.scripts import LeadScript
@@ -183,6 +184,8 @@ class LeadSelection:
                 details={},
                 now=self._now,
             )
+            failpoints.reached("leads.before_commit")
+        failpoints.reached("leads.after_commit")
 
     def _select(self, query: str) -> str:
         try:

@@ -10,6 +10,7 @@ from typing import Final
 
 import orjson
 
+from leadscrub_pipeline import failpoints
 from leadscrub_pipeline.domain.phones import mask_phone
 from leadscrub_pipeline.domain.verdicts import CCC, DNC, LASTING_REASONS, Reason
 from leadscrub_pipeline.warehouse.protocol import Dialect, Session
@@ -110,11 +111,15 @@ def publish(
     """
     ranges = _lead_ranges(session, contacts)
     publishable = _gather(session, dialect, leads, contacts, publication, ranges, now)
+    failpoints.reached("master.gathered")
     with session.transaction():
         require_unchanged(session, leads, contacts)
         for first, last in ranges:
             _merge(session, dialect, publication, _part(publishable, first, last), now)
+            failpoints.reached("master.merged_range")
         published = _count(session, contacts, _OWNED.format(publishable=f"SELECT * FROM {publishable}"))
+        failpoints.reached("master.before_commit")
+    failpoints.reached("master.after_commit")
     session.drop_stage(publishable)
     return published
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from leadscrub_pipeline import failpoints
 from leadscrub_pipeline.domain.verdicts import Answer
 from leadscrub_pipeline.warehouse.arrow import arrow_schema, to_table
 from leadscrub_pipeline.warehouse.protocol import Session, Warehouse
@@ -101,6 +102,8 @@ def store_answers(session: Session, check: Check, answers: Sequence[Checked], *,
         names = ", ".join(SCRUB_EVIDENCE.column_names)
         session.execute(f"INSERT INTO {SCRUB_EVIDENCE.full_name} ({names}) SELECT {names} FROM {stage}")
         session.execute(_MERGE.format(stage=stage))
+        failpoints.reached("answers.before_commit")
+    failpoints.reached("answers.after_commit")
     session.drop_stage(stage)
 
 
@@ -132,6 +135,8 @@ def publish_flags(
             details=details,
             now=now,
         )
+        failpoints.reached("flags.before_commit")
+    failpoints.reached("flags.after_commit")
 
 
 def verdict_counts(session: Session, flags: Slice) -> dict[str, int]:
