@@ -49,6 +49,8 @@ class Order:
     assets: Sequence[str] = ASSETS
     config: Mapping[str, object] = field(default_factory=dict)
     kill: Kill | None = None
+    interrupt: Kill | None = None
+    """Where Ctrl-C is pressed, before the process is killed, if it is."""
     clock: timedelta = timedelta(0)
     """How far the child's clock is ahead."""
 
@@ -204,6 +206,8 @@ def _work(order: Order, pipe: Connection) -> None:
         counted[point] += 1
         if order.kill is not None and (point, counted[point]) == (order.kill.point, order.kill.at):
             os.kill(os.getpid(), signal.SIGKILL)
+        if order.interrupt is not None and (point, counted[point]) == (order.interrupt.point, order.interrupt.at):
+            os.kill(os.getpid(), signal.SIGINT)
 
     failpoints.arm(at_point)
     with _clock(order.clock):
