@@ -20,15 +20,17 @@ from sqlalchemy import Connection
 from leadscrub_pipeline import failpoints
 from leadscrub_pipeline.domain.verdicts import utc_now
 from leadscrub_pipeline.errors import RefusedError, UnavailableError
-from leadscrub_pipeline.ledger import claims, misses, owners, partition_leases, stamping
+from leadscrub_pipeline.ledger import claims, evidence_roots, misses, owners, partition_leases, stamping
 from leadscrub_pipeline.ledger import summary as summaries
 from leadscrub_pipeline.ledger.database import DATABASE_ERRORS, Database, database_errors, error_code
 from leadscrub_pipeline.ledger.owners import Owner, SweepCounts
+from leadscrub_pipeline.ledger.pruning import Pruning
 from leadscrub_pipeline.ledger.sealing import Sealer
 from leadscrub_pipeline.ledger.stamping import Kind
 from leadscrub_pipeline.ledger.standing import Preview, Standing
 from leadscrub_pipeline.ledger.summary import RunCounts, Summary
 from leadscrub_pipeline.ledger.terms import LookupTerms
+from leadscrub_pipeline.ledger.trace_reading import Lookup, Outcome
 from leadscrub_pipeline.ledger.units import time_to_micros
 from leadscrub_pipeline.ledger.writer import RETRY_SECONDS, GroupWriter
 
@@ -268,6 +270,52 @@ class Ledger:
     def lookups_of_run(self, run_id: str) -> RunCounts:
         with self._reading() as connection:
             return summaries.lookups_of_run(connection, run_id)
+
+    # --- telling what happened ---------------------------------------------------------
+
+    def lookups_with_ids(self, lookup_ids: Sequence[str]) -> list[Lookup]:
+        with self._reading() as connection:
+            return trace_reading.lookups_with_ids(connection, lookup_ids)
+
+    def lookups_of_people(self, person_keys: Sequence[str]) -> list[Lookup]:
+        """All requests about these people, the oldest first."""
+        with self._reading() as connection:
+            return trace_reading.lookups_of_people(connection, person_keys)
+
+    def outcomes_of_run(self, run_id: str) -> list[Outcome]:
+        with self._reading() as connection:
+            return trace_reading.outcomes(connection, run_id=run_id)
+
+    def outcomes_between(self, since: datetime, until: datetime) -> list[Outcome]:
+        """Requests claimed from ``since`` to before ``until``, by state, reason and purpose."""
+        with self._reading() as connection:
+            return trace_reading.outcomes(connection, since=since, until=until)
+
+    def reused_by_run(self, run_id: str) -> int:
+        with self._reading() as connection:
+            return trace_reading.reused_by_run(connection, run_id)
+
+    def failed_lookups(self, since: datetime, until: datetime) -> Iterator[list[Lookup]]:
+        """Requests of a time that failed or whose outcome is not known, in pages."""
+        after: Lookup | None = None
+        while True:
+            with self._reading() as connection:
+                page = trace_reading.failed_page(connection, since=since, until=until, after=after)
+            if not page:
+                return
+            yield page
+            after = page[-1]
+
+    # --- evidence past its time --------------------------------------------------------
+
+    def mark_pruned(self, chains: Sequence[tuple[str, str, int]], *, before: str, reason: str | None) -> Pruning:
+        """Mark sealed chains (run, asset, rows) as deleted; delete their rows after that."""
+        with self._writing("marking evidence as pruned") as connection:
+            return pruning.mark_pruned(connection, chains, before=before, reason=reason, now=self._now())
+
+    def prunings(self) -> list[Pruning]:
+        with self._reading() as connection:
+            return pruning.prunings(connection)
 
     # --- opening and closing -----------------------------------------------------------
 
