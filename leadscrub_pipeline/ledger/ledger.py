@@ -20,9 +20,19 @@ from sqlalchemy import Connection
 from leadscrub_pipeline import failpoints
 from leadscrub_pipeline.domain.verdicts import utc_now
 from leadscrub_pipeline.errors import RefusedError, UnavailableError
-from leadscrub_pipeline.ledger import claims, evidence_roots, misses, owners, partition_leases, stamping
+from leadscrub_pipeline.ledger import (
+    claims,
+    evidence_roots,
+    misses,
+    owners,
+    partition_leases,
+    pruning,
+    stamping,
+    trace_reading,
+)
 from leadscrub_pipeline.ledger import summary as summaries
 from leadscrub_pipeline.ledger.database import DATABASE_ERRORS, Database, database_errors, error_code
+from leadscrub_pipeline.ledger.evidence_roots import Chain, Seal
 from leadscrub_pipeline.ledger.owners import Owner, SweepCounts
 from leadscrub_pipeline.ledger.pruning import Pruning
 from leadscrub_pipeline.ledger.sealing import Sealer
@@ -316,6 +326,55 @@ class Ledger:
     def prunings(self) -> list[Pruning]:
         with self._reading() as connection:
             return pruning.prunings(connection)
+
+    # --- chains of evidence ------------------------------------------------------------
+
+    def open_chain(self, run_id: str, asset: str, partition_key: str) -> Chain:
+        """Say that evidence of a run and asset is about to be written; call it before the first row."""
+        with self._writing("opening a chain of evidence") as connection:
+            return evidence_roots.open_chain(connection, run_id, asset, partition_key, now=self._now())
+
+    def seal_chain(self, run_id: str, asset: str, row_count: int, root: str) -> Seal | None:
+        """Set down the hash of a chain's last row as its root and close the chain.
+
+        Returns:
+            The entry; the one there is when the same was sealed before, None for a chain that never had a row.
+
+        Raises:
+            FailedError: the chain was never opened, or the ledger sealed more rows or another root of it.
+        """
+        with self._writing("sealing evidence") as connection:
+            return evidence_roots.seal(connection, run_id, asset, row_count, root, now=self._now())
+
+    def open_sealed_chain(
+        self, run_id: str, asset: str, partition_key: str, *, row_count: int, root: str
+    ) -> Seal | None:
+        """Both at once: for rows that were there before there were chains."""
+        with self._writing("sealing evidence") as connection:
+            now = self._now()
+            evidence_roots.open_chain(connection, run_id, asset, partition_key, now=now)
+            return evidence_roots.seal(connection, run_id, asset, row_count, root, now=now)
+
+    def chain(self, run_id: str, asset: str) -> Chain | None:
+        with self._reading() as connection:
+            return evidence_roots.find_chain(connection, run_id, asset)
+
+    def chains(self) -> list[Chain]:
+        """Every chain that was opened, the oldest first."""
+        with self._reading() as connection:
+            return evidence_roots.all_chains(connection)
+
+    def abandoned_chains(self) -> list[Chain]:
+        """Chains of runs that ended without sealing what they wrote, the oldest first."""
+        with self._writing("looking for unsealed evidence") as connection:
+            now = self._now()
+            owners.bury(connection, owners.dead_owners(connection, now, us=self._owner), now)
+            return evidence_roots.abandoned(connection)
+
+    def roots(self) -> list[Seal]:
+        """Every seal in the order they were set."""
+        with self._reading() as connection:
+            return evidence_roots.all_seals(connection)
 
     # --- opening and closing -----------------------------------------------------------
 

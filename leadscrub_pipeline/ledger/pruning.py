@@ -50,7 +50,8 @@ def mark_pruned(
         )
         if marked.rowcount != 1:
             raise FailedError(
-                f"The chain of evidence of run {run_id}, asset {asset}, changed meanwhile. Nothing was pruned; try again."
+                f"The chain of evidence of run {run_id}, asset {asset}, changed meanwhile. "
+                "Nothing was pruned; try again."
             )
     rows = sum(row_count for _, _, row_count in pruned)
     value = orjson.dumps({"before": before, "chains": len(pruned), "rows": rows, "reason": reason}).decode()
