@@ -4,6 +4,7 @@ SQLite by default, PostgreSQL by URL, through the same code. Vendors and the war
 not known here.
 """
 
+from leadscrub_pipeline.ledger.evidence_roots import Chain, Seal
 from leadscrub_pipeline.ledger.ledger import Ledger
 from leadscrub_pipeline.ledger.standing import Busy, Cached, Capped, Claimed, Held, Preview, Standing, ToAsk
 from leadscrub_pipeline.ledger.summary import RunCounts, Spend, Summary
@@ -14,6 +15,7 @@ __all__ = [
     "Busy",
     "Cached",
     "Capped",
+    "Chain",
     "Claimed",
     "GroupWriter",
     "Held",
@@ -21,6 +23,7 @@ __all__ = [
     "LookupTerms",
     "Preview",
     "RunCounts",
+    "Seal",
     "Settlement",
     "Spend",
     "Standing",

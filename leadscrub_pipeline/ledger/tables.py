@@ -152,13 +152,14 @@ tombstones: Final = Table(
 chains: Final = Table(
     "ledger_chains",
     metadata,
-    # Chains of evidence that were begun: one a run and asset. A chain without rows in the warehouse is a loss.
+    # Chains of evidence that were begun: one a run and asset. Sealed rows that the warehouse lacks are a loss.
     Column("run_id", Text, primary_key=True),
     Column("asset", String(64), primary_key=True),
     Column("partition_key", Text, nullable=False),
     Column("opened_at", BigInteger, nullable=False),
     Column("row_count", BigInteger, nullable=False),  # sealed so far
     Column("root", String(64), nullable=False),  # hash of the last sealed row, or the chain's beginning
+    Column("is_open", Boolean, nullable=False),  # rows may stand behind the sealed ones
     Column("pruned_at", BigInteger),  # its rows were deleted after the time they must be kept
 )
 
