@@ -8,6 +8,7 @@ person costs, do not belong here.
 import hashlib
 import re
 import unicodedata
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -43,6 +44,16 @@ class NormalAddress(NamedTuple):
     """House number and street, or PO box."""
     unit: str
     """Apartment, suite, lot; empty when there is none."""
+
+
+class NormalPerson(NamedTuple):
+    first: str
+    last: str
+    generation: str
+    street: str
+    unit: str
+    place: str
+    """ZIP, or city and state."""
 
 
 _PLACEHOLDERS: Final = usps.words(
@@ -124,11 +135,25 @@ def person_key(person: Person) -> str:
     Made of first name, last name, generation, street, unit, and the five-digit ZIP; city and
     state take the ZIP's place when there is no valid one. Never raises, whatever the text.
     """
+    return _key(KEY_VERSION, normal_parts(person))
+
+
+def normal_parts(person: Person) -> NormalPerson:
+    """What the key is made of. Parts of a lead that says nothing are empty."""
     first, last, generation = normal_names(person.first_name, person.last_name)
     street, unit = normal_address(_without_place(person))
-    parts = (first, last, generation, street, unit, _place(person.city, person.state, person.zip_code))
-    text = f"{KEY_VERSION}\x1f" + "\x1f".join(parts)
+    return NormalPerson(first, last, generation, street, unit, _place(person.city, person.state, person.zip_code))
+
+
+def _key(version: int, parts: tuple[str, ...]) -> str:
+    text = f"{version}\x1f" + "\x1f".join(parts)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+KeyRules = Mapping[int, Callable[[Person], str]]
+
+KEY_RULES: Final[KeyRules] = {1: person_key}
+"""How each version makes a key. The rule of an older version stays here, so that ``ledger rekey`` finds its keys."""
 
 
 def unusable_reason(person: Person) -> str | None:
