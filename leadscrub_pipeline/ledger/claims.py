@@ -10,10 +10,23 @@ from typing import Any, Final
 from uuid import uuid4
 
 from sqlalchemy import Connection, Select, bindparam, delete, insert, select, update
+from sqlalchemy import Row as SqlRow
 
-from leadscrub_pipeline.ledger import budgets, tables
+from leadscrub_pipeline.ledger import budgets, controls, reuses, tables
 from leadscrub_pipeline.ledger.owners import Owner, bury, dead_owners
-from leadscrub_pipeline.ledger.standing import Busy, Cached, Claimed, Held, Preview, Row, Served, Standing, ToAsk, judge
+from leadscrub_pipeline.ledger.standing import (
+    Busy,
+    Cached,
+    Capped,
+    Claimed,
+    Held,
+    Preview,
+    Row,
+    Served,
+    Standing,
+    ToAsk,
+    judge,
+)
 from leadscrub_pipeline.ledger.tables import lookups
 from leadscrub_pipeline.ledger.terms import LookupTerms
 from leadscrub_pipeline.ledger.units import micros_to_time
@@ -30,15 +43,18 @@ def claim(
     connection: Connection, keys: Sequence[str], terms: LookupTerms, *, owner: Owner, now: int, unseal: Unseal
 ) -> dict[str, Standing]:
     """Claim for distinct keys, at most ``CHUNK``, in a writing transaction. Under a cap the first keys are served."""
+    controls.require_key_version(connection, terms)
     owner.renew_when_due(connection, now)
     bury(connection, dead_owners(connection, now, us=owner), now)
     rows = _rows_of(connection, keys, terms)
     verdicts = {key: judge(rows.get(key, ()), terms, now=now) for key in keys}
     wanted = {key: verdict for key, verdict in verdicts.items() if isinstance(verdict, ToAsk)}
-    room = budgets.headroom(connection, terms, wanted=len(wanted), now=now)
+    room = _room(connection, terms, wanted=len(wanted), now=now)
     granted = dict(list(wanted.items())[: room.lookups])
     claimed = _insert(connection, granted, rows, terms, owner=owner.owner, now=now)
-    answers = _answers(connection, verdicts.values(), unseal)
+    served = _served(connection, verdicts.values(), with_answers=True)
+    reuses.count(connection, served, terms, now=now)
+    answers = _answers(served, unseal)
     standings: dict[str, Standing] = {}
     for key, verdict in verdicts.items():
         if isinstance(verdict, ToAsk):
@@ -54,10 +70,11 @@ def peek(
     connection: Connection, keys: Sequence[str], terms: LookupTerms, *, owner: Owner, now: int
 ) -> dict[str, Preview]:
     """What a claim would find, caps aside; writes nothing and opens no answer."""
+    controls.require_key_version(connection, terms)
     rows = _rows_of(connection, keys, terms)
     dead = dead_owners(connection, now, us=owner)
     verdicts = {key: judge(rows.get(key, ()), terms, now=now, dead_owners=dead) for key in keys}
-    answers = _answers(connection, verdicts.values(), None)
+    answers = _answers(_served(connection, verdicts.values(), with_answers=False), None)
     return {
         key: answers[verdict.lookup_id] if isinstance(verdict, Served) else verdict for key, verdict in verdicts.items()
     }
@@ -96,6 +113,12 @@ _PEOPLE: Final[Select[Any]] = select(*ROW_COLUMNS).where(
     lookups.c.endpoint == bindparam("endpoint"),
 )
 _PEOPLE_OF_PURPOSE: Final = _PEOPLE.where(lookups.c.purpose == bindparam("purpose"))
+
+
+def _room(connection: Connection, terms: LookupTerms, *, wanted: int, now: int) -> budgets.Headroom:
+    if wanted and controls.read_pause(connection) is not None:
+        return budgets.Headroom(0, Capped("paused"))
+    return budgets.headroom(connection, terms, wanted=wanted, now=now)
 
 
 def _insert(
@@ -142,8 +165,10 @@ def _insert(
     return claimed
 
 
-_ANSWER_COLUMNS: Final = (
+_SERVED_COLUMNS: Final = (
     lookups.c.lookup_id,
+    lookups.c.run_id,
+    lookups.c.partition_key,
     lookups.c.state,
     lookups.c.reason,
     lookups.c.settled_at,
@@ -152,14 +177,17 @@ _ANSWER_COLUMNS: Final = (
 )
 
 
-def _answers(
-    connection: Connection, verdicts: Iterable[Served | Held | Busy | ToAsk], unseal: Unseal | None
-) -> dict[str, Cached]:
+def _served(
+    connection: Connection, verdicts: Iterable[Served | Held | Busy | ToAsk], *, with_answers: bool
+) -> Sequence[SqlRow[Any]]:
     served: Collection[str] = [verdict.lookup_id for verdict in verdicts if isinstance(verdict, Served)]
     if not served:
-        return {}
-    columns = _ANSWER_COLUMNS if unseal is None else (*_ANSWER_COLUMNS, lookups.c.answer)
-    found = connection.execute(select(*columns).where(lookups.c.lookup_id.in_(served)))
+        return ()
+    columns = (*_SERVED_COLUMNS, lookups.c.answer) if with_answers else _SERVED_COLUMNS
+    return connection.execute(select(*columns).where(lookups.c.lookup_id.in_(served))).all()
+
+
+def _answers(served: Iterable[SqlRow[Any]], unseal: Unseal | None) -> dict[str, Cached]:
     return {
         row.lookup_id: Cached(
             lookup_id=row.lookup_id,
@@ -170,5 +198,5 @@ def _answers(
             answer=unseal(row.answer) if unseal is not None and row.answer is not None else None,
             parser_version=row.parser_version,
         )
-        for row in found
+        for row in served
     }

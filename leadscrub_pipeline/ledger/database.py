@@ -8,11 +8,12 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event, func, select
 from sqlalchemy.engine import URL, make_url
@@ -61,19 +62,19 @@ def error_code(error: SQLAlchemyError | sqlite3.Error) -> str:
 
 
 class Database:
-    """SQLite by path, PostgreSQL by URL.
+    """SQLite by path, PostgreSQL by URL. With ``create`` a file is made; ``read_only`` needs no right to write.
 
     Raises:
         UsageError: the URL is none, or of another engine.
         UnavailableError: the file or server cannot be used.
     """
 
-    def __init__(self, where: str | Path, *, create: bool) -> None:
+    def __init__(self, where: str | Path, *, create: bool = False, read_only: bool = False) -> None:
         self.path, url = _locate(where)
-        if self.path is not None:
+        if self.path is not None and not read_only:
             _prepare_file(self.path, create=create)
         with database_errors("connecting"):
-            self.engine = _engine(url)
+            self.engine = _engine(url, read_only=read_only)
         self._writing = self.engine.execution_options(**{_WRITES: True})
         # Waiting threads of this process queue here; SQLite's own wait sleeps up to 100 ms at a time.
         self._one_writer = threading.Lock()
@@ -88,6 +89,28 @@ class Database:
         """One transaction that no other writer of any process or host overlaps."""
         with self._one_writer, self._writing.connect() as connection, connection.begin():
             yield connection
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """One reading transaction that sees one moment, however long it lasts."""
+        engine = self.engine
+        if self.path is None:  # SQLite's reading transactions are snapshots anyway
+            engine = engine.execution_options(isolation_level="REPEATABLE READ")
+        with engine.connect() as connection, connection.begin():
+            yield connection
+
+    def on_connecting(self, statements: Sequence[str]) -> None:
+        """Have every connection from now on begin with these statements."""
+
+        def begin(connection: Any, _record: object) -> None:  # noqa: ANN401 - either driver's connection
+            cursor = connection.cursor()
+            for statement in statements:
+                cursor.execute(statement)
+            cursor.close()
+            connection.commit()
+
+        event.listen(self.engine, "connect", begin)
+        self.engine.dispose()
 
     def require_common_clock(self) -> None:
         """Leases compare the clocks of hosts: refuse to take part with one that differs from the server's.
@@ -137,10 +160,13 @@ def _prepare_file(path: Path, *, create: bool) -> None:
         ) from None
 
 
-def _engine(url: URL) -> Engine:
+def _engine(url: URL, *, read_only: bool) -> Engine:
     if url.get_backend_name() == "sqlite":
+        if read_only and url.database is not None:
+            path = quote(str(Path(url.database).absolute()))
+            url = url.set(database=f"file:{path}", query={"mode": "ro", "uri": "true"})
         engine = create_engine(url, hide_parameters=True, connect_args={"timeout": LOCK_SECONDS})
-        event.listen(engine, "connect", _set_up_sqlite)
+        event.listen(engine, "connect", _let_transactions_be_begun if read_only else _set_up_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     else:
         engine = create_engine(
@@ -162,8 +188,12 @@ def _as_words(option: str | tuple[str, ...] | None) -> tuple[str, ...]:
     return (option,) if isinstance(option, str) else option or ()
 
 
-def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
-    connection.isolation_level = None  # transactions are begun by _begin_sqlite, not by the driver's guess
+def _let_transactions_be_begun(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None  # they are begun by _begin_sqlite, not by the driver's guess
+
+
+def _set_up_sqlite(connection: sqlite3.Connection, record: object) -> None:
+    _let_transactions_be_begun(connection, record)
     deadline = time.monotonic() + LOCK_SECONDS
     while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
         try:

@@ -18,6 +18,7 @@ from typing import Final, Literal, Self
 from sqlalchemy import Connection
 
 from leadscrub_pipeline import failpoints
+from leadscrub_pipeline.domain.people import KEY_VERSION
 from leadscrub_pipeline.domain.verdicts import utc_now
 from leadscrub_pipeline.errors import RefusedError, UnavailableError
 from leadscrub_pipeline.ledger import (
@@ -32,6 +33,7 @@ from leadscrub_pipeline.ledger import (
 )
 from leadscrub_pipeline.ledger import summary as summaries
 from leadscrub_pipeline.ledger.database import DATABASE_ERRORS, Database, database_errors, error_code
+from leadscrub_pipeline.ledger.desk import LedgerDesk
 from leadscrub_pipeline.ledger.evidence_roots import Chain, Seal
 from leadscrub_pipeline.ledger.owners import Owner, SweepCounts
 from leadscrub_pipeline.ledger.pruning import Pruning
@@ -40,7 +42,7 @@ from leadscrub_pipeline.ledger.stamping import Kind
 from leadscrub_pipeline.ledger.standing import Preview, Standing
 from leadscrub_pipeline.ledger.summary import RunCounts, Summary
 from leadscrub_pipeline.ledger.terms import LookupTerms
-from leadscrub_pipeline.ledger.trace_reading import Lookup, Outcome
+from leadscrub_pipeline.ledger.trace_reading import Lookup, Outcome, Seals
 from leadscrub_pipeline.ledger.units import time_to_micros
 from leadscrub_pipeline.ledger.writer import RETRY_SECONDS, GroupWriter
 
@@ -96,6 +98,7 @@ class Ledger:
         lease: timedelta = LEASE,
         heartbeat: timedelta = HEARTBEAT,
         retry_seconds: Sequence[float] = RETRY_SECONDS,
+        key_version: int = KEY_VERSION,
     ) -> Self:
         """Open the ledger at a path (SQLite) or URL (PostgreSQL); it is made when there is none.
 
@@ -107,6 +110,7 @@ class Ledger:
             lease: how long an owner that is not heard of keeps its claims.
             heartbeat: how often the lease is renewed.
             retry_seconds: the writer's waits before it tries a failed group again.
+            key_version: of the person keys that a new ledger will hold.
 
         Raises:
             RefusedError: the ledger is of the other kind or a newer version, or its keys are missing or do not fit.
@@ -116,14 +120,15 @@ class Ledger:
         database = Database(where, create=True)
         try:
             database.require_common_clock()
+            now = time_to_micros(clock())
             found = stamping.read_stamp(database)
             if found is not None:
                 stamping.check(found, kind=kind, sealer=None)
-                found = stamping.upgrade(database, found)
+                found = stamping.upgrade(database, found, code_key_version=key_version, now=now)
             keys = stamping.find_keys(database, kind=kind, configured=answer_keys, is_made=found is not None)
             sealer = Sealer(keys)
             if found is None:
-                found = stamping.make(database, kind=kind, sealer=sealer, now=time_to_micros(clock()))
+                found = stamping.make(database, kind=kind, sealer=sealer, code_key_version=key_version, now=now)
             stamping.check(found, kind=kind, sealer=sealer)
         except BaseException:
             database.close()
@@ -141,17 +146,20 @@ class Ledger:
 
     @classmethod
     def open_existing(cls, where: str | Path, *, clock: Callable[[], datetime] = utc_now) -> Self | None:
-        """Open for reading, without keys: ``peek``, ``summary`` and the like. None when no ledger was made here yet."""
+        """Open for reading: ``peek``, ``summary`` and the like. None when no ledger was made here yet.
+
+        It needs neither keys nor the right to write, and reads what an earlier release made, too.
+        """
         if not _is_url(where) and not Path(where).exists():
             return None
-        database = Database(where, create=False)
+        database = Database(where, read_only=True)
         try:
             found = stamping.read_stamp(database)
             if found is None:
                 database.close()
                 return None
             kind = stamping.check(found, kind=None, sealer=None)
-            stamping.upgrade(database, found)
+            stamping.stand_in(database)
         except BaseException:
             database.close()
             raise
@@ -245,6 +253,13 @@ class Ledger:
         with self._writing("releasing misses") as connection:
             return misses.release_suspects(connection, provider=provider, endpoint=endpoint, believe=believe)
 
+    # --- what an operator does ----------------------------------------------------------
+
+    @property
+    def desk(self) -> LedgerDesk:
+        """Pausing, unknown outcomes, the vendor's invoice, backups."""
+        return LedgerDesk(self._database, self._sealer, self._owner, writing=self._writing, now=self._now)
+
     # --- partitions and sums -----------------------------------------------------------
 
     @contextmanager
@@ -315,6 +330,10 @@ class Ledger:
                 return
             yield page
             after = page[-1]
+
+    def seals_of_runs(self, run_ids: Sequence[str]) -> Seals:
+        with self._reading() as connection:
+            return trace_reading.seals_of_runs(connection, run_ids)
 
     # --- evidence past its time --------------------------------------------------------
 

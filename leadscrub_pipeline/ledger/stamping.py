@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 from sqlalchemy import Connection, Row, insert, inspect, select, update
+from sqlalchemy.schema import CreateTable
 
 from leadscrub_pipeline import failpoints
 from leadscrub_pipeline.errors import RefusedError, UnavailableError
+from leadscrub_pipeline.ledger.controls import key_version, note_key_version
 from leadscrub_pipeline.ledger.database import Database, database_errors
 from leadscrub_pipeline.ledger.sealing import Sealer, key_file_of, make_or_read_key_file
 from leadscrub_pipeline.ledger.tables import SCHEMA_VERSION, metadata, stamp
@@ -31,7 +33,7 @@ def _read(connection: Connection) -> Row[Any] | None:
     return connection.execute(select(stamp).where(stamp.c.stamp_id == _STAMP_ID)).one_or_none()
 
 
-def make(database: Database, *, kind: Kind, sealer: Sealer, now: int) -> Row[Any]:
+def make(database: Database, *, kind: Kind, sealer: Sealer, code_key_version: int, now: int) -> Row[Any]:
     """Make the tables and the stamp, unless another process was faster; return the stamp there is."""
     with database_errors("making its tables"), database.writing() as connection:
         metadata.create_all(connection)
@@ -45,6 +47,7 @@ def make(database: Database, *, kind: Kind, sealer: Sealer, now: int) -> Row[Any
                     key_check=sealer.check_token(),
                 )
             )
+            note_key_version(connection, code=code_key_version, now=now)
         made = _read(connection)
         failpoints.reached("ledger.before_commit")
     failpoints.reached("ledger.after_commit")
@@ -53,18 +56,36 @@ def make(database: Database, *, kind: Kind, sealer: Sealer, now: int) -> Row[Any
     return made
 
 
-def upgrade(database: Database, found: Row[Any]) -> Row[Any]:
+def upgrade(database: Database, found: Row[Any], *, code_key_version: int, now: int) -> Row[Any]:
     """Bring an older ledger up to this release, in one transaction; return its stamp.
 
     Every release so far only added tables, so what is missing is made and nothing is changed.
     """
-    if found.schema_version >= SCHEMA_VERSION:
-        return found
+    with database_errors("opening it"), database.reading() as connection:
+        if found.schema_version >= SCHEMA_VERSION and key_version(connection) is not None:
+            return found
     with database_errors("upgrading its tables"), database.writing() as connection:
         metadata.create_all(connection)
         connection.execute(update(stamp).values(schema_version=SCHEMA_VERSION))
+        note_key_version(connection, code=code_key_version, now=now)
         upgraded = _read(connection)
     return found if upgraded is None else upgraded
+
+
+def stand_in(database: Database) -> None:
+    """Let an older ledger be read as if the tables that it lacks were there and empty; nothing of it is written.
+
+    Each connection gets them as temporary tables of its own: who may only read can make those.
+    """
+    with database_errors("opening it"), database.reading() as connection:
+        there = set(inspect(connection).get_table_names())
+    missing = [
+        str(CreateTable(table).compile(database.engine)).replace("CREATE TABLE", "CREATE TEMPORARY TABLE", 1)
+        for table in metadata.sorted_tables
+        if table.name not in there
+    ]
+    if missing:
+        database.on_connecting(missing)
 
 
 def check(found: Row[Any], *, kind: Kind | None, sealer: Sealer | None) -> Kind:

@@ -49,7 +49,7 @@ class Busy:
 
 @dataclass(frozen=True, slots=True)
 class Capped:
-    reason: Literal["run_cap", "daily_budget"]
+    reason: Literal["run_cap", "daily_budget", "paused"]
 
 
 @dataclass(frozen=True, slots=True)

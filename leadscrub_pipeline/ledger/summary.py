@@ -1,4 +1,8 @@
-"""What was spent: by script, day and outcome, and for one run. Reads only."""
+"""What was spent: by script, day and outcome, and for one run. Reads only.
+
+A lookup is charged to the script that claimed it first; whoever was served by it later is in
+the reuses (reuses.py).
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,7 +11,8 @@ from decimal import Decimal
 
 from sqlalchemy import Connection, func, literal_column, select
 
-from leadscrub_pipeline.ledger import tables
+from leadscrub_pipeline.ledger import reuses, tables
+from leadscrub_pipeline.ledger.reuses import Reuse
 from leadscrub_pipeline.ledger.tables import lookups
 from leadscrub_pipeline.ledger.units import MICROS_PER_DAY, micros_to_dollars, micros_to_time, time_to_micros
 
@@ -24,12 +29,14 @@ class Spend:
     cost: Decimal
     """Dollars settled."""
     unknown_cost: Decimal
-    """Dollars that may have been billed on top: requests sent and not settled, or of unknown outcome."""
+    """Dollars that may have been billed on top: requests sent and not settled, or of an unknown outcome that
+    nobody has decided."""
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
     rows: tuple[Spend, ...]
+    reuses: tuple[Reuse, ...] = ()
 
     @property
     def lookups(self) -> int:
@@ -42,6 +49,16 @@ class Summary:
     @property
     def unknown_cost(self) -> Decimal:
         return sum((row.unknown_cost for row in self.rows), Decimal("0.00"))
+
+    @property
+    def reused(self) -> int:
+        """Leads served by a lookup that was paid for before."""
+        return sum(reuse.lookups for reuse in self.reuses)
+
+    @property
+    def saved(self) -> Decimal:
+        """Dollars that asking about them again would have cost."""
+        return sum((reuse.saved for reuse in self.reuses), Decimal("0.00"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +74,10 @@ class RunCounts:
 
 
 _UNSETTLED_COST = func.coalesce(
-    func.sum(lookups.c.price_micros).filter(lookups.c.state.in_([tables.SENT, tables.UNKNOWN])), 0
+    func.sum(lookups.c.price_micros).filter(
+        lookups.c.state.in_([tables.SENT, tables.UNKNOWN]), lookups.c.cost_micros.is_(None)
+    ),
+    0,
 )
 _COST = func.coalesce(func.sum(lookups.c.cost_micros), 0)
 
@@ -88,7 +108,8 @@ def summary(connection: Connection, *, since: datetime | None, until: datetime |
                 unknown_cost=micros_to_dollars(int(row.unknown)),
             )
             for row in rows
-        )
+        ),
+        reuses.read(connection, since=since, until=until),
     )
 
 
