@@ -44,6 +44,7 @@ def mark_pruned(
                 chains.c.run_id == run_id,
                 chains.c.asset == asset,
                 chains.c.row_count == row_count,
+                chains.c.is_open.is_(False),
                 chains.c.pruned_at.is_(None),
             )
             .values(pruned_at=now)

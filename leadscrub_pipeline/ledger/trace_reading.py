@@ -3,7 +3,7 @@
 Reads only, and never an answer. Sums of money by script and day stand in summary.py.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -12,7 +12,8 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, and_, func, or_, select
 
 from leadscrub_pipeline.ledger import tables
-from leadscrub_pipeline.ledger.tables import lookups, reuses
+from leadscrub_pipeline.ledger.evidence_roots import Seal
+from leadscrub_pipeline.ledger.tables import lookups, reuses, roots
 from leadscrub_pipeline.ledger.units import micros_to_dollars, micros_to_time, time_to_micros
 
 PAGE_ROWS: Final = 5_000
@@ -56,6 +57,23 @@ class Outcome:
     cost: Decimal
     unknown_cost: Decimal
     """Dollars that may have been billed on top."""
+
+
+class Seals:
+    """Which seal covers a row of evidence."""
+
+    def __init__(self, seals: Iterable[Seal]) -> None:
+        self._of: dict[tuple[str, str], list[Seal]] = {}
+        for seal in sorted(seals, key=lambda seal: seal.row_count):
+            self._of.setdefault((seal.run_id, seal.asset), []).append(seal)
+
+    def of(self, run_id: str | None, asset: str | None) -> list[Seal]:
+        """The chain's seals, that over the fewest rows first."""
+        return self._of.get((run_id or "", asset or ""), [])
+
+    def covering(self, run_id: str, asset: str, sequence: int) -> Seal | None:
+        """The first seal over the row, or None for one that is not sealed."""
+        return next((seal for seal in self.of(run_id, asset) if seal.row_count >= sequence), None)
 
 
 _COLUMNS: Final = tuple(
@@ -162,6 +180,11 @@ def failed_page(
             )
         )
     return [_lookup(row) for row in connection.execute(query)]
+
+
+def seals_of_runs(connection: Connection, run_ids: Sequence[str]) -> Seals:
+    found = connection.execute(select(roots).where(roots.c.run_id.in_(run_ids)).order_by(roots.c.entry))
+    return Seals(Seal(*row) for row in found)
 
 
 def _lookup(row: Row[Any]) -> Lookup:
