@@ -63,6 +63,13 @@ def long_answer(person: Person, contact: SimulatedContact, fields: Collection[st
     return [lead]
 
 
+def only_relatives(person: Person, contact: SimulatedContact, fields: Collection[str]) -> list[Json]:
+    """The lead's record without a phone or an e-mail, and relatives who have both."""
+    lead = _person(person, contact, fields)
+    relatives = [_relative(contact, place) | {"email": [{"data": f"kin.{place}@example.com"}]} for place in range(3)]
+    return [{**lead, "phone": [], "email": [], "relationship": relatives}]
+
+
 def wrong_types(contact: SimulatedContact) -> Json:
     """JSON of another shape; which one depends on the person."""
     shapes: tuple[object, ...] = (

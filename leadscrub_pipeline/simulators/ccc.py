@@ -11,16 +11,15 @@ from typing import Final
 import orjson
 from aiohttp import web
 
-from leadscrub_pipeline.simulators.faults import CCC_KINDS, Fault, Faults, Kind
+from leadscrub_pipeline.simulators.faults import CCC_KINDS, Fault, Faults
 from leadscrub_pipeline.simulators.line import Line, Reply, json_reply
-from leadscrub_pipeline.simulators.phones import AREA_CODES, CONTROL_NUMBERS, is_litigator
+from leadscrub_pipeline.simulators.phones import is_litigator
+from leadscrub_pipeline.simulators.wrong_scrubs import Json, altered
 
 LOGIN_ID: Final = "simulated-login"
 SCRUB_PATH: Final = "/v1.5/Scrub/litigator"
 MOST_PHONES: Final = 10_000
 _PHONE: Final = re.compile(r"[2-9][0-9]{2}[2-9][0-9]{6}", re.ASCII)
-
-Json = dict[str, object]
 
 
 class CccSimulator:
@@ -84,36 +83,6 @@ class CccSimulator:
         self.asked.update(valid)
         rows: list[Json] = [{"Phone": int(phone), "IsLitigator": self.is_litigator(phone)} for phone in valid]
         return json_reply(rows if fault is None else altered(rows, fault))
-
-
-def altered(rows: list[Json], fault: Fault) -> list[Json]:
-    """The answer as the fault has it; other faults leave it alone."""
-    match fault.kind:
-        case Kind.ALL_FALSE:
-            rows = [{**row, "IsLitigator": False} for row in rows]
-        case Kind.SHORT_ANSWER:
-            rows = rows[: len(rows) * 2 // 3]
-        case Kind.LONG_ANSWER:
-            more: list[Json] = [{"Phone": int(f"{code}5550191"), "IsLitigator": True} for code in AREA_CODES]
-            rows = rows + more
-        case Kind.WRONG_TYPE:
-            rows = [{**row, "IsLitigator": _OTHER_TYPES[at % len(_OTHER_TYPES)]} for at, row in enumerate(rows)]
-        case Kind.OTHER_PHONE:
-            rows = [{**row, "Phone": 2125550197} if at == 0 else row for at, row in enumerate(rows)]
-        case Kind.CONTRADICTION:
-            rows = [*rows, *({**row, "IsLitigator": not row["IsLitigator"]} for row in rows)]
-        case Kind.MISSING_CONTROL:
-            rows = [row for row in rows if not _is_control(row)]
-        case Kind.CLEAR_CONTROL:
-            rows = [{**row, "IsLitigator": row["IsLitigator"] and not _is_control(row)} for row in rows]
-    return rows
-
-
-_OTHER_TYPES: Final[tuple[object, ...]] = ("false", 0, None, "", [], {}, 1, "true")
-
-
-def _is_control(row: Json) -> bool:
-    return str(row["Phone"]) in CONTROL_NUMBERS
 
 
 def _asked(body: bytes) -> tuple[list[str], str | None]:

@@ -31,11 +31,21 @@ class Kind(StrEnum):
     """``status`` (503 if not given); not billed unless ``billed`` says so."""
     HTML = "html"
     """A login page with status 200."""
+    NOT_JSON = "not_json"
+    """Plain text with status 200."""
     EMPTY_BODY = "empty_body"
     CUT_BODY = "cut_body"
     """The connection closes in the middle of the answer."""
+    CUT_JSON = "cut_json"
+    """The first half of the answer, delivered as a whole one."""
+    HUGE_BODY = "huge_body"
+    """The answer and 20 MB of blanks, which is still JSON."""
     SLOW_BODY = "slow_body"
     """The answer arrives in small pieces over ``seconds`` (60 if not given)."""
+    REDIRECT = "redirect"
+    """302 to a login page."""
+    WRONG_SHAPE = "wrong_shape"
+    """idiCORE: the persons without their object. CCC: the rows within an object."""
     WRONG_TYPE = "wrong_type"
     """An answer in JSON whose values have other types than they should."""
     SHORT_ANSWER = "short_answer"
@@ -47,16 +57,37 @@ class Kind(StrEnum):
     """No match to everything, as a suspended account answers; billed."""
     TOO_MANY_MATCHES = "too_many_matches"
     OTHER_PERSON = "other_person"
+    RELATIVES = "relatives"
+    """The person without phones and e-mails, and relatives with theirs."""
     # CCC.
     ALL_FALSE = "all_false"
     OTHER_PHONE = "other_phone"
     """The first phone's answer is for another phone."""
+    OTHER_PHONES = "other_phones"
+    """All answers but those of the known litigators are for phones nobody asked about."""
+    MISSING_PHONES = "missing_phones"
+    """Every second phone is left out, the known litigators are not."""
+    EMPTY_LIST = "empty_list"
+    TEXT_BOOLEAN = "text_boolean"
+    """"true" and "false" as text."""
+    NULL_BOOLEAN = "null_boolean"
+    NO_BOOLEAN = "no_boolean"
+    """Rows that hold a phone and nothing else."""
+    TEXT_PHONE = "text_phone"
+    """Phones as text of ten digits, which is no fault: some accounts answer so."""
+    FLOAT_PHONE = "float_phone"
+    SPELT_PHONE = "spelt_phone"
+    """Phones as people write them: (212) 555-0101."""
+    DUPLICATE = "duplicate"
+    """Every phone is answered twice, the same way."""
     CONTRADICTION = "contradiction"
     """Every phone is answered twice, once each way."""
     MISSING_CONTROL = "missing_control"
     """The known litigators are left out of the answer."""
     CLEAR_CONTROL = "clear_control"
     """The known litigators, and only those, are answered false."""
+    SOME_CONTROLS_CLEAR = "some_controls_clear"
+    """All known litigators but the first are answered false."""
     MALFORMED = "malformed"
     """``phones`` count as malformed: 400 for any batch that holds one of them."""
 
@@ -71,15 +102,32 @@ ALIASES: Final = {
 }
 """Short names. Without more said, a time-out or reset comes after billing: the worse case."""
 
-_COMMON: Final = frozenset(Kind) - {
-    Kind.NO_MATCH, Kind.TOO_MANY_MATCHES, Kind.OTHER_PERSON, Kind.ALL_FALSE, Kind.OTHER_PHONE,
-    Kind.CONTRADICTION, Kind.MISSING_CONTROL, Kind.CLEAR_CONTROL, Kind.MALFORMED,
-}  # fmt: skip
-IDICORE_KINDS: Final = _COMMON | {Kind.NO_MATCH, Kind.TOO_MANY_MATCHES, Kind.OTHER_PERSON}
-CCC_KINDS: Final = _COMMON | {
-    Kind.ALL_FALSE, Kind.OTHER_PHONE, Kind.CONTRADICTION, Kind.MISSING_CONTROL, Kind.CLEAR_CONTROL, Kind.MALFORMED,
-}  # fmt: skip
-NTFY_KINDS: Final = _COMMON - {Kind.WRONG_TYPE, Kind.SHORT_ANSWER, Kind.LONG_ANSWER}
+_OF_IDICORE: Final = frozenset({Kind.NO_MATCH, Kind.TOO_MANY_MATCHES, Kind.OTHER_PERSON, Kind.RELATIVES})
+_OF_CCC: Final = frozenset(
+    {
+        Kind.ALL_FALSE,
+        Kind.OTHER_PHONE,
+        Kind.OTHER_PHONES,
+        Kind.MISSING_PHONES,
+        Kind.EMPTY_LIST,
+        Kind.TEXT_BOOLEAN,
+        Kind.NULL_BOOLEAN,
+        Kind.NO_BOOLEAN,
+        Kind.TEXT_PHONE,
+        Kind.FLOAT_PHONE,
+        Kind.SPELT_PHONE,
+        Kind.DUPLICATE,
+        Kind.CONTRADICTION,
+        Kind.MISSING_CONTROL,
+        Kind.CLEAR_CONTROL,
+        Kind.SOME_CONTROLS_CLEAR,
+        Kind.MALFORMED,
+    }
+)
+_COMMON: Final = frozenset(Kind) - _OF_IDICORE - _OF_CCC
+IDICORE_KINDS: Final = _COMMON | _OF_IDICORE
+CCC_KINDS: Final = _COMMON | _OF_CCC
+NTFY_KINDS: Final = _COMMON - {Kind.WRONG_SHAPE, Kind.WRONG_TYPE, Kind.SHORT_ANSWER, Kind.LONG_ANSWER}
 
 _NOT_BILLED: Final = frozenset(
     {
@@ -90,6 +138,7 @@ _NOT_BILLED: Final = frozenset(
         Kind.FORBIDDEN,
         Kind.TOO_MANY_REQUESTS,
         Kind.SERVER_ERROR,
+        Kind.REDIRECT,
         Kind.TOO_MANY_MATCHES,
         Kind.MALFORMED,
     }

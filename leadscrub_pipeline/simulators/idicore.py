@@ -8,7 +8,7 @@ import base64
 import binascii
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -150,19 +150,24 @@ def _answer(
     person: Person, contact: SimulatedContact, fields: frozenset[str], fault: Fault | None
 ) -> tuple[bytes, bool]:
     """The body, and whether it holds a person."""
-    match fault.kind if fault is not None else None:
-        case Kind.NO_MATCH:
-            return b'{"result":[]}', False
-        case Kind.SHORT_ANSWER:
-            return b"{}", False
-        case Kind.WRONG_TYPE:
-            return orjson.dumps(answers.wrong_types(contact)), False
-        case Kind.LONG_ANSWER:
-            return orjson.dumps({"result": answers.long_answer(person, contact, fields)}), True
-        case Kind.OTHER_PERSON:
-            return orjson.dumps({"result": answers.other_person(contact, fields)}), True
+    make = _FAULTED.get(Kind(fault.kind)) if fault is not None else None
+    if make is not None:
+        body = make(person, contact, fields)
+        return orjson.dumps(body), body not in _NOBODY
     result = answers.search_result(person, contact, fields)
     return orjson.dumps({"result": result}), bool(result)
+
+
+_NOBODY: Final[tuple[object, ...]] = ({"result": []}, {})
+_FAULTED: Final[Mapping[Kind, Callable[[Person, SimulatedContact, frozenset[str]], object]]] = {
+    Kind.NO_MATCH: lambda _person, _contact, _fields: {"result": []},
+    Kind.SHORT_ANSWER: lambda _person, _contact, _fields: {},
+    Kind.WRONG_SHAPE: answers.search_result,
+    Kind.WRONG_TYPE: lambda _person, contact, _fields: answers.wrong_types(contact),
+    Kind.LONG_ANSWER: lambda person, contact, fields: {"result": answers.long_answer(person, contact, fields)},
+    Kind.OTHER_PERSON: lambda _person, contact, fields: {"result": answers.other_person(contact, fields)},
+    Kind.RELATIVES: lambda person, contact, fields: {"result": answers.only_relatives(person, contact, fields)},
+}
 
 
 def _problem(asked: dict[str, object]) -> str | None:

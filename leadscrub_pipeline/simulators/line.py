@@ -20,6 +20,7 @@ JSON: Final = "application/json"
 HANG_SECONDS: Final = 120.0
 SLOW_SECONDS: Final = 60.0
 _PIECES: Final = 20
+_BLANKS: Final = b" " * (20 * 1024 * 1024)
 _LOGIN_PAGE: Final = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body><form></form></body></html>"
 
 
@@ -28,7 +29,11 @@ class Reply(NamedTuple):
     body: bytes
     content_type: str = JSON
     retry_after: int | None = None
+    location: str | None = None
 
+
+_NOTHING: Final = Reply(500, b"")
+"""Stands in for the answer of a request that is turned away."""
 
 Serve = Callable[[Fault | None, int], Reply]
 """Makes the reply to a request from the fault it meets, if any, and its number. It bills, too."""
@@ -45,6 +50,10 @@ class Line:
         self.statuses: Counter[int] = Counter()
         """How many replies left, by status; those that a fault kept back are not in it."""
         self.faulted: Counter[str] = Counter()
+        self.targets: Counter[str] = Counter()
+        """How often each path was asked for, query included; filled by the server."""
+        self.sent: list[Reply] | None = None
+        """Every reply that left whole, once a test has put a list here: what a source really said."""
         self.in_flight = 0
         self.most_in_flight = 0
         self.closing = asyncio.Event()
@@ -64,7 +73,7 @@ class Line:
                     await asyncio.sleep(self.latency)
                 return self.respond(reply)
             self.faulted[str(fault.kind)] += 1
-            reply = _refusal(fault) if fault.refuses else serve(fault, number)
+            reply = _NOTHING if fault.refuses else serve(fault, number)
             if self.latency:
                 await asyncio.sleep(self.latency)
             return await self._carry_out(request, fault, reply)
@@ -73,10 +82,17 @@ class Line:
 
     def respond(self, reply: Reply) -> web.Response:
         self.statuses[reply.status] += 1
+        self._keep(reply)
         response = web.Response(status=reply.status, body=reply.body, content_type=reply.content_type)
         if reply.retry_after is not None:
             response.headers["Retry-After"] = str(reply.retry_after)
+        if reply.location is not None:
+            response.headers["Location"] = reply.location
         return response
+
+    def _keep(self, reply: Reply) -> None:
+        if self.sent is not None:
+            self.sent.append(reply)
 
     async def _carry_out(self, request: web.BaseRequest, fault: Fault, reply: Reply) -> web.StreamResponse:
         match fault.kind:
@@ -90,12 +106,12 @@ class Line:
             case Kind.SLOW_BODY:
                 seconds = SLOW_SECONDS if fault.seconds is None else fault.seconds
                 return await self._in_pieces(request, reply, seconds=seconds, cut=False)
-            case Kind.BAD_REQUEST | Kind.UNAUTHORIZED | Kind.FORBIDDEN | Kind.TOO_MANY_REQUESTS | Kind.SERVER_ERROR:
-                reply = _refusal(fault)
-            case Kind.HTML:
-                reply = Reply(200, _LOGIN_PAGE, "text/html")
-            case Kind.EMPTY_BODY:
-                reply = Reply(200, b"")
+            case Kind.CUT_JSON:
+                reply = reply._replace(body=reply.body[: len(reply.body) // 2])
+            case Kind.HUGE_BODY:
+                reply = reply._replace(body=reply.body + _BLANKS)
+            case _:
+                reply = _ALWAYS.get(Kind(fault.kind)) or _refusal(fault) or reply
         return self.respond(reply)
 
     async def _in_pieces(
@@ -116,6 +132,7 @@ class Line:
                     return _reset(request)
                 await response.write(reply.body[start : start + size])
             await response.write_eof()
+            self._keep(reply)
         except ConnectionError:
             return _reset(request)
         return response
@@ -169,20 +186,28 @@ def json_response(value: object, status: int = 200) -> web.Response:
     return web.Response(status=status, body=orjson.dumps(value), content_type=JSON)
 
 
-def _refusal(fault: Fault) -> Reply:
-    match fault.kind:
-        case Kind.UNAUTHORIZED:
-            return Reply(401, b"Unauthorized", "text/plain")
-        case Kind.FORBIDDEN:
-            return Reply(403, b"<html><body>403 Forbidden</body></html>", "text/html")
-        case Kind.TOO_MANY_REQUESTS:
-            seconds = 1 if fault.seconds is None else int(fault.seconds)
-            return Reply(429, b'{"error": {"code": "TooManyRequests"}}', retry_after=seconds)
-        case Kind.TOO_MANY_MATCHES:
-            return json_reply({"error": {"code": "TooManyMatches"}}, 400)
-        case Kind.BAD_REQUEST | Kind.MALFORMED:
-            return json_reply({"error": {"code": "BadRequest"}}, 400)
-    return Reply(fault.status, b"<html><body>The service is not available.</body></html>", "text/html")
+_ALWAYS: Final = {
+    Kind.HTML: Reply(200, _LOGIN_PAGE, "text/html"),
+    Kind.NOT_JSON: Reply(200, b"The request was received.", "text/plain"),
+    Kind.EMPTY_BODY: Reply(200, b""),
+    Kind.REDIRECT: Reply(302, b"", "text/html", location="/login"),
+    Kind.UNAUTHORIZED: Reply(401, b"Unauthorized", "text/plain"),
+    Kind.FORBIDDEN: Reply(403, b"<html><body>403 Forbidden</body></html>", "text/html"),
+    Kind.TOO_MANY_MATCHES: Reply(400, b'{"error":{"code":"TooManyMatches"}}'),
+    Kind.BAD_REQUEST: Reply(400, b'{"error":{"code":"BadRequest"}}'),
+    Kind.MALFORMED: Reply(400, b'{"error":{"code":"BadRequest"}}'),
+}
+"""What a vendor says whatever it was asked."""
+
+
+def _refusal(fault: Fault) -> Reply | None:
+    """The reply of a fault that says how it refuses."""
+    if fault.kind is Kind.TOO_MANY_REQUESTS:
+        seconds = 1 if fault.seconds is None else int(fault.seconds)
+        return Reply(429, b'{"error": {"code": "TooManyRequests"}}', retry_after=seconds)
+    if fault.kind is Kind.SERVER_ERROR:
+        return Reply(fault.status, b"<html><body>The service is not available.</body></html>", "text/html")
+    return None
 
 
 def _reset(request: web.BaseRequest, *, hard: bool = True) -> web.StreamResponse:

@@ -6,7 +6,7 @@ Starting, stopping and addresses; what a vendor answers does not belong here.
 import asyncio
 import signal
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from decimal import Decimal
 from pathlib import Path
@@ -130,7 +130,7 @@ class Simulators:
             stack.callback(self.idicore.bill.close)
             taken = []
             for vendor, port in zip(vendors, self.ports, strict=True):
-                taken.append(await stack.enter_async_context(_listening(vendor.handle, port)))
+                taken.append(await stack.enter_async_context(_listening(vendor, port)))
                 stack.callback(vendor.line.closing.set)
             self.ports = (taken[0], taken[1], taken[2])
             yield self
@@ -159,10 +159,13 @@ class Simulators:
 
 
 @asynccontextmanager
-async def _listening(
-    handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], port: int
-) -> AsyncIterator[int]:
+async def _listening(vendor: Vendor, port: int) -> AsyncIterator[int]:
     """A server on a port of this machine; gives the port."""
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        vendor.line.targets[request.path_qs] += 1
+        return await vendor.handle(request)
+
     # The plain server: an application's router and middlewares halve the requests a second.
     server = web.Server(handle, access_log=None, keepalive_timeout=_IDLE_SECONDS, tcp_keepalive=False)
     runner = web.ServerRunner(server, shutdown_timeout=0.1)
