@@ -4,17 +4,19 @@ Each task has its own module; this is the door to them, as ``Ledger.desk``. What
 in the ledger itself.
 """
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
 
 from sqlalchemy import Connection
 
-from leadscrub_pipeline.ledger import controls
+from leadscrub_pipeline.ledger import controls, unknowns
 from leadscrub_pipeline.ledger.controls import Pause
 from leadscrub_pipeline.ledger.database import Database, database_errors
-from leadscrub_pipeline.ledger.owners import Owner
+from leadscrub_pipeline.ledger.owners import Owner, bury, dead_owners
 from leadscrub_pipeline.ledger.sealing import Sealer
 from leadscrub_pipeline.ledger.units import micros_to_time
+from leadscrub_pipeline.ledger.unknowns import Repeats, Unknown, Wanted
 
 
 class LedgerDesk:
@@ -50,3 +52,34 @@ class LedgerDesk:
     def paused(self) -> Pause | None:
         with database_errors("reading"), self._database.reading() as connection:
             return controls.read_pause(connection)
+
+    # --- unknown outcomes --------------------------------------------------------------
+
+    def unknowns(self, wanted: Wanted, repeats: Repeats) -> list[Unknown]:
+        """Requests that may have been billed and that nobody has decided, the oldest first."""
+        with database_errors("reading"), self._database.reading() as connection:
+            now = self._now()
+            dead = dead_owners(connection, now, us=self._owner)
+            return unknowns.unknowns(connection, wanted, repeats, dead_owners=dead, now=now)
+
+    def resolve(self, lookup_ids: Sequence[str], *, billed: bool) -> int:
+        """Settle by an operator's word whether these were billed; how many they were.
+
+        Raises:
+            UsageError: one of them is no request of unknown outcome; nothing is decided then.
+        """
+        with self._sweeping("resolving unknown outcomes") as connection:
+            return unknowns.resolve(connection, lookup_ids, billed=billed, now=self._now())
+
+    def resolve_before(self, moment: datetime, *, billed: bool) -> int:
+        """Settle all that were sent before this time and that nobody has decided yet; how many they were."""
+        with self._sweeping("resolving unknown outcomes") as connection:
+            return unknowns.resolve_before(connection, moment, billed=billed, now=self._now())
+
+    @contextmanager
+    def _sweeping(self, doing: str) -> Iterator[Connection]:
+        """A writing transaction in which the requests of dead owners are of unknown outcome already."""
+        with self._writing(doing) as connection:
+            now = self._now()
+            bury(connection, dead_owners(connection, now, us=self._owner), now)
+            yield connection
