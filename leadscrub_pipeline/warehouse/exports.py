@@ -9,7 +9,7 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from enum import StrEnum
@@ -40,7 +40,7 @@ def write_results(pages: Iterable[pa.Table], stream: BinaryIO, format_: Format) 
     """Write the pages to the stream and return the number of rows. Without rows: header or schema only."""
     match format_:
         case Format.CSV:
-            return _write_csv(pages, stream)
+            return write_csv(pages, stream, MASTER.column_names)
         case Format.JSONL:
             return _write_jsonl(pages, stream)
         case Format.PARQUET:
@@ -103,12 +103,13 @@ def _chunks(pages: Iterable[pa.Table]) -> Iterator[pa.RecordBatch]:
 # --- CSV --------------------------------------------------------------------------------
 
 
-def _write_csv(pages: Iterable[pa.Table], stream: BinaryIO) -> int:
+def write_csv(pages: Iterable[pa.Table], stream: BinaryIO, names: Sequence[str]) -> int:
+    """Write a header and the pages' rows, times in UTC, and return the number of rows. No cell is run as a formula."""
     rows = 0
     text = io.StringIO(newline="")
     # Python quotes a cell for a line break only when it is one of these: a bare CR would start a new line.
     writer = csv.writer(text, lineterminator="\r\n")
-    writer.writerow(MASTER.column_names)
+    writer.writerow(names)
     for chunk in _chunks(pages):
         _flush(text, stream)
         writer.writerows(zip(*map(_cells, chunk.columns), strict=True))
@@ -128,6 +129,9 @@ def _cells(column: pa.Array) -> list[str | None]:
         return [None if value is None else "true" if value else "false" for value in column.to_pylist()]
     if pa.types.is_timestamp(column.type):
         return [None if value is None else _utc_text(value) for value in column.to_pylist()]
+    if not pa.types.is_string(column.type):
+        numbers: list[str | None] = column.cast(pa.string()).to_pylist()
+        return numbers
     risky = pc.match_substring_regex(column, _FORMULA)
     guarded: list[str | None] = pc.if_else(risky, pc.binary_join_element_wise("'", column, ""), column).to_pylist()
     return guarded
