@@ -57,6 +57,9 @@ class Answer:
     def __post_init__(self) -> None:
         if (self.verdict is Verdict.UNKNOWN) != (self.reason is not None):
             raise ValueError("an unknown verdict needs a reason, and no other verdict has one")
+        if self.reason is Reason.NO_PHONE:
+            # As a flag's reason it means an empty column, which a lead's flag leaves out.
+            raise ValueError("there is no answer about no phone")
 
 
 LISTED: Final = Answer(Verdict.LISTED)
