@@ -13,7 +13,7 @@ import pyarrow as pa
 from leadscrub_pipeline import failpoints
 from leadscrub_pipeline.warehouse.arrow import arrow_schema, to_table
 from leadscrub_pipeline.warehouse.protocol import Session, Warehouse
-from leadscrub_pipeline.warehouse.schema import ENRICHED_CONTACTS, IDENTITY_COLUMNS, PERSON_CACHE, RAW_LEADS
+from leadscrub_pipeline.warehouse.schema import ENRICHED_CONTACTS, ERASED, IDENTITY_COLUMNS, PERSON_CACHE, RAW_LEADS
 from leadscrub_pipeline.warehouse.slices import Slice, replace_slice, require_unchanged
 
 STAGED: Final = tuple(name for name in ENRICHED_CONTACTS.column_names if name not in ("partition_key", "run_id"))
@@ -21,7 +21,8 @@ STAGED: Final = tuple(name for name in ENRICHED_CONTACTS.column_names if name no
 
 _SCHEMA: Final = arrow_schema(ENRICHED_CONTACTS, *STAGED)
 
-# A lookup made after the old one expired starts anew: the person belongs to no row until published.
+# The newest answer counts, in whatever order runs publish theirs. A lookup made after the old one
+# expired starts anew: the person belongs to no row until published.
 _MERGE_CACHE: Final = f"""
 MERGE INTO {PERSON_CACHE.full_name} AS t
 USING (
@@ -31,7 +32,7 @@ USING (
   GROUP BY person_key
 ) AS s
 ON t.person_key = s.person_key
-WHEN MATCHED THEN UPDATE SET
+WHEN MATCHED AND t.outcome <> 'erased' AND t.looked_up_at <= s.looked_up_at THEN UPDATE SET
   key_version = {{key_version}},
   outcome = s.outcome,
   record_id = CASE WHEN t.expires_at <= s.looked_up_at THEN NULL ELSE t.record_id END,
@@ -41,6 +42,14 @@ WHEN MATCHED THEN UPDATE SET
   expires_at = s.expires_at
 WHEN NOT MATCHED THEN INSERT (person_key, key_version, outcome, looked_up_at, expires_at)
   VALUES (s.person_key, {{key_version}}, s.outcome, s.looked_up_at, s.expires_at)
+"""
+
+
+# Who was erased while this run had the answer in hand is not written again.
+_LEAVE_OUT_ERASED: Final = f"""
+UPDATE {{stage}} SET outcome = 'held', reason = '{ERASED}', contact = NULL,
+  {", ".join(f"{kind}_{i} = NULL" for kind in ("phone", "email") for i in (1, 2, 3))}
+WHERE person_key IN (SELECT person_key FROM {PERSON_CACHE.full_name} WHERE outcome = '{ERASED}')
 """
 
 
@@ -87,6 +96,7 @@ class ContactStage:
         with self._warehouse.session() as session:
             with session.transaction():
                 require_unchanged(session, leads)
+                session.execute(_LEAVE_OUT_ERASED.format(stage=self._table))
                 rows = replace_slice(
                     session,
                     ENRICHED_CONTACTS,

@@ -4,8 +4,8 @@ What a lead must have to be usable and who is the same person stand in domain/pe
 looking people up does not belong here.
 """
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal
@@ -14,11 +14,12 @@ import pyarrow as pa
 
 from leadscrub_pipeline import failpoints
 from leadscrub_pipeline.domain.columns import ColumnMap, recognise_columns
-from leadscrub_pipeline.domain.people import KEY_VERSION, Person, person_key, unusable_reason
+from leadscrub_pipeline.domain.people import KEY_RULES, KEY_VERSION, KeyRules, Person, unusable_reason
 from leadscrub_pipeline.domain.scripts import LeadScript
 from leadscrub_pipeline.errors import FailedError, RefusedError
 from leadscrub_pipeline.warehouse.protocol import Dialect, OutputColumn, Session
 from leadscrub_pipeline.warehouse.schema import (
+    ERASED,
     IDENTITY_COLUMNS,
     PERSON_CACHE,
     PUBLISHED_IDENTITIES,
@@ -108,6 +109,8 @@ class LeadSelection:
         already_processed: AlreadyProcessed = "skip",
         filter_in_sql: bool = True,
         row_limit: int | None = None,
+        key_rules: KeyRules = KEY_RULES,
+        key_version: int = KEY_VERSION,
     ) -> None:
         self._session = session
         self._dialect = dialect
@@ -116,6 +119,8 @@ class LeadSelection:
         self._skip = already_processed == "skip"
         self._filter_in_sql = filter_in_sql
         self._row_limit = row_limit
+        self._key_rules = key_rules
+        self._key_version = key_version
         self._selection = ""
         self._left_out = ""
         self._keyed = ""
@@ -162,7 +167,7 @@ class LeadSelection:
                 key,
                 run_id,
                 select=(
-                    f"SELECT ?, ?, s.lead_number, k.person_key, {KEY_VERSION}, s.identity_hash, {identity}, "
+                    f"SELECT ?, ?, s.lead_number, k.person_key, {self._key_version}, s.identity_hash, {identity}, "
                     "s.additional "
                     f"FROM {self._selection} AS s JOIN {self.kept} AS k ON k.lead_number = s.lead_number"
                 ),
@@ -204,6 +209,7 @@ class LeadSelection:
     def _key_people(self) -> int:
         """Stream the leads once through Python for person key and rejection; return the last lead number read."""
         selected = self._scalar(f"SELECT COUNT(*) FROM {self._selection}")
+        erased = self._erased_under_older_keys()
         for first in range(0, selected, PAGE_ROWS):
             last = min(first + PAGE_ROWS, selected)
             page = self._session.table(
@@ -213,10 +219,37 @@ class LeadSelection:
                 f"(SELECT 1 FROM {self._left_out} AS o WHERE o.lead_number = s.lead_number)",
                 [first, last],
             )
-            self._session.load(self._keyed, _keyed_page(page))
+            self._session.load(self._keyed, self._keyed_page(page, erased))
             if self._row_limit is not None and self._kept_so_far() >= self._row_limit:
                 return last
         return selected
+
+    def _erased_under_older_keys(self) -> Mapping[int, Collection[str]]:
+        """Who was erased before the rule changed: nothing is known of them but the old key, which still bars them."""
+        erased: defaultdict[int, set[str]] = defaultdict(set)
+        for key, version in self._session.rows(
+            f"SELECT person_key, key_version FROM {PERSON_CACHE.full_name} WHERE outcome = ? AND key_version <> ?",
+            [ERASED, self._key_version],
+        ):
+            erased[version].add(key)
+        return {version: keys for version, keys in erased.items() if version in self._key_rules}
+
+    def _keyed_page(self, page: pa.Table, erased: Mapping[int, Collection[str]]) -> pa.Table:
+        rule = self._key_rules[self._key_version]
+        keys: list[str | None] = []
+        reasons: list[str | None] = []
+        for person in people_of(page):
+            reason = unusable_reason(person)
+            reasons.append(reason)
+            keys.append(None if reason else self._older_key(person, erased) or rule(person))
+        return pa.table(
+            [page.column("lead_number"), pa.array(keys, pa.string()), pa.array(reasons, pa.string())], schema=_KEYED
+        )
+
+    def _older_key(self, person: Person, erased: Mapping[int, Collection[str]]) -> str | None:
+        return next(
+            (key for version, keys in erased.items() if (key := self._key_rules[version](person)) in keys), None
+        )
 
     def _decided(self) -> tuple[str, list[object]]:
         if not self._skip:
@@ -284,14 +317,24 @@ def selection_query(
         identity.append(f'CAST(script."{quoted}" AS VARCHAR) AS {name}')
     extras = [column for column in columns if column.name in set(meaning.extras)]
     _check_names(extras, script_key)
-    # Lengths make the text unambiguous: no two different sets of values have the same one.
-    raw = " || ".join(f"COALESCE(CAST(LENGTH({name}) AS VARCHAR) || ':' || {name}, '-')" for name in IDENTITY_COLUMNS)
     names = ", ".join(IDENTITY_COLUMNS)
     return (
-        f"SELECT {dialect.row_number()} AS lead_number, {names}, additional, {dialect.sha256(raw)} AS identity_hash "
+        f"SELECT {dialect.row_number()} AS lead_number, {names}, additional, {identity_hash(dialect)} AS identity_hash "
         f"FROM (SELECT {', '.join(identity)}, {dialect.json_object(extras)} AS additional "
         f"FROM ({statement}) AS script) AS lead"
     )
+
+
+def identity_hash(dialect: Dialect) -> str:
+    """Exact hash of the six identity columns, as an expression of the warehouse."""
+    # Lengths make the text unambiguous: no two different sets of values have the same one.
+    raw = " || ".join(f"COALESCE(CAST(LENGTH({name}) AS VARCHAR) || ':' || {name}, '-')" for name in IDENTITY_COLUMNS)
+    return dialect.sha256(raw)
+
+
+def people_of(page: pa.Table) -> Iterator[Person]:
+    """The people of a page that has the six identity columns."""
+    yield from map(Person._make, zip(*(page.column(name).to_pylist() for name in IDENTITY_COLUMNS), strict=True))
 
 
 def _check_names(extras: Sequence[OutputColumn], script_key: str) -> None:
@@ -303,19 +346,3 @@ def _check_names(extras: Sequence[OutputColumn], script_key: str) -> None:
                 f"Script {script_key}: column {name!r} cannot go to additional_data, where names are in lower case "
                 "and provenance is taken. Give it another name with AS."
             )
-
-
-def _keyed_page(page: pa.Table) -> pa.Table:
-    keys: list[str | None] = []
-    reasons: list[str | None] = []
-    for person in _people(page):
-        reason = unusable_reason(person)
-        reasons.append(reason)
-        keys.append(None if reason else person_key(person))
-    return pa.table(
-        [page.column("lead_number"), pa.array(keys, pa.string()), pa.array(reasons, pa.string())], schema=_KEYED
-    )
-
-
-def _people(page: pa.Table) -> Iterator[Person]:
-    yield from map(Person._make, zip(*(page.column(name).to_pylist() for name in IDENTITY_COLUMNS), strict=True))

@@ -87,11 +87,28 @@ JOIN {PERSON_CACHE.full_name} AS c ON c.person_key = s.person_key AND c.record_i
 
 _MERGE_IDENTITIES: Final = f"""
 MERGE INTO {PUBLISHED_IDENTITIES.full_name} AS t
-USING (SELECT identity_hash, person_key, settled FROM ({{owned}}) AS o) AS s
+USING (SELECT identity_hash, person_key, settled, record_id FROM ({{owned}}) AS o) AS s
 ON t.identity_hash = s.identity_hash AND t.person_key = s.person_key AND t.partition_key = ?
-WHEN MATCHED THEN UPDATE SET settled = s.settled
-WHEN NOT MATCHED THEN INSERT (identity_hash, person_key, partition_key, settled)
-  VALUES (s.identity_hash, s.person_key, ?, s.settled)
+WHEN MATCHED THEN UPDATE SET settled = s.settled, record_id = s.record_id
+WHEN NOT MATCHED THEN INSERT (identity_hash, person_key, partition_key, settled, record_id)
+  VALUES (s.identity_hash, s.person_key, ?, s.settled, s.record_id)
+"""
+
+# A person published by this script before keeps that row, also after expiry and under another key. One
+# person may have two such rows, when a new key rule made one of two: then the row that owns the person.
+_KNOWN_IDS: Final = f"""
+SELECT k.person_key, COALESCE(MAX(k.owned), MIN(k.stored)) AS record_id
+FROM (
+  SELECT i.person_key, i.record_id AS stored, CASE WHEN c.record_id = i.record_id THEN i.record_id END AS owned
+  FROM {PUBLISHED_IDENTITIES.full_name} AS i
+  LEFT JOIN {PERSON_CACHE.full_name} AS c
+    ON c.person_key = i.person_key AND c.partition_key = i.partition_key
+  WHERE i.partition_key = ? AND i.record_id IS NOT NULL AND i.person_key IN (
+    SELECT person_key FROM {ENRICHED_CONTACTS.full_name}
+    WHERE partition_key = ? AND run_id = ? AND lead_number > ? AND lead_number <= ?
+  )
+) AS k
+GROUP BY k.person_key
 """
 
 # Other spellings of a person that needs a second visit must not be left out by the filter either.
@@ -147,13 +164,17 @@ def _gather(
     publishable = ""
     for bounds in ranges:
         verdicts = session.create_stage_as("slice_verdicts", _VERDICTS, [*contacts.params, *bounds] * len(_SLOTS))
-        query = publishable_query(dialect, verdicts)
+        known_ids = session.create_stage_as(
+            "known_ids", _KNOWN_IDS, [publication.partition_key, *contacts.params, *bounds]
+        )
+        query = publishable_query(dialect, verdicts, known_ids)
         params = _publishable_params(leads, contacts, publication, bounds, now)
         if publishable:
             session.execute(f"INSERT INTO {publishable} {query}", params)
         else:
             publishable = session.create_stage_as("publishable", query, params)
         session.drop_stage(verdicts)
+        session.drop_stage(known_ids)
     return publishable
 
 
@@ -194,7 +215,12 @@ def merge_statement(dialect: Dialect, source: str) -> str:
     )
 
 
-def publishable_query(dialect: Dialect, verdicts: str) -> str:
+def computed_record_id(dialect: Dialect, partition_key: str, person_key: str) -> str:
+    """The record id of a person whom a script publishes for the first time, from two SQL expressions."""
+    return f"SUBSTR({dialect.sha256(f'{partition_key} || {person_key}')}, 1, 32)"
+
+
+def publishable_query(dialect: Dialect, verdicts: str, known_ids: str) -> str:
     """Leads of a range with a hit or a miss: the rows to publish, and whether they need a second visit."""
     identity = ", ".join(f"r.{name}" for name in IDENTITY_COLUMNS)
     contacts = ", ".join(f"e.{kind}_{i}" for kind in ("phone", "email") for i in _SLOTS)
@@ -216,7 +242,7 @@ def publishable_query(dialect: Dialect, verdicts: str) -> str:
     lasting = ", ".join(f"'{reason.value}'" for reason in sorted(LASTING_REASONS))
     all_reasons = [f"f.{source}{i}_reason" for source in (CCC, DNC) for i in _SLOTS]
     settled = " AND ".join(f"({name} IS NULL OR {name} IN ({lasting}))" for name in all_reasons)
-    record_id = f"SUBSTR({dialect.sha256('e.partition_key || e.person_key')}, 1, 32)"
+    record_id = f"COALESCE(p.record_id, {computed_record_id(dialect, 'e.partition_key', 'e.person_key')})"
     return f"""
 WITH f AS (
   SELECT e.lead_number, {record_id} AS record_id, r.key_version, r.identity_hash, r.additional, e.person_key, e.outcome,
@@ -224,6 +250,7 @@ WITH f AS (
   FROM {ENRICHED_CONTACTS.full_name} AS e
   JOIN {RAW_LEADS.full_name} AS r
     ON r.partition_key = e.partition_key AND r.run_id = ? AND r.lead_number = e.lead_number
+  LEFT JOIN {known_ids} AS p ON p.person_key = e.person_key
   {joins}
   WHERE e.partition_key = ? AND e.run_id = ? AND e.lead_number > ? AND e.lead_number <= ?
     AND e.outcome IN ('hit', 'miss')

@@ -147,7 +147,7 @@ PERSON_CACHE: Final = Table(
     (
         _PERSON_KEY,
         Column("key_version", "int", "Version of the rule that made the person key."),
-        _text("outcome", "hit or miss."),
+        _text("outcome", "hit or miss; erased for a person who must not be looked up again."),
         Column("looked_up_at", "timestamp", "UTC; when idiCORE answered."),
         Column("expires_at", "timestamp", "UTC; until then nobody pays for this person again."),
         _text("record_id", "The master table's row that owns the person, once published."),
@@ -217,6 +217,9 @@ STAMP: Final = Table(
     (_text("name", "The fact."), _text("value", "Its value.")),
     key=("name",),
 )
+
+ERASED: Final = "erased"
+"""Outcome and record id in PERSON_CACHE of a person whose data was erased."""
 
 MASTER: Final = Table(
     "PUBLIC",
