@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 from uuid import uuid4
 
-from sqlalchemy import Connection, Select, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Select, and_, bindparam, delete, insert, or_, select, update
 from sqlalchemy import Row as SqlRow
 
 from leadscrub_pipeline.ledger import budgets, controls, reuses, tables
@@ -27,7 +27,7 @@ from leadscrub_pipeline.ledger.standing import (
     ToAsk,
     judge,
 )
-from leadscrub_pipeline.ledger.tables import lookups
+from leadscrub_pipeline.ledger.tables import lookups, tombstones
 from leadscrub_pipeline.ledger.terms import LookupTerms
 from leadscrub_pipeline.ledger.units import micros_to_time
 
@@ -47,7 +47,8 @@ def claim(
     owner.renew_when_due(connection, now)
     bury(connection, dead_owners(connection, now, us=owner), now)
     rows = _rows_of(connection, keys, terms)
-    verdicts = {key: judge(rows.get(key, ()), terms, now=now) for key in keys}
+    erased = _erased(connection, keys)
+    verdicts = {key: _ERASED if key in erased else judge(rows.get(key, ()), terms, now=now) for key in keys}
     wanted = {key: verdict for key, verdict in verdicts.items() if isinstance(verdict, ToAsk)}
     room = _room(connection, terms, wanted=len(wanted), now=now)
     granted = dict(list(wanted.items())[: room.lookups])
@@ -73,7 +74,10 @@ def peek(
     controls.require_key_version(connection, terms)
     rows = _rows_of(connection, keys, terms)
     dead = dead_owners(connection, now, us=owner)
-    verdicts = {key: judge(rows.get(key, ()), terms, now=now, dead_owners=dead) for key in keys}
+    erased = _erased(connection, keys)
+    verdicts = {
+        key: _ERASED if key in erased else judge(rows.get(key, ()), terms, now=now, dead_owners=dead) for key in keys
+    }
     answers = _answers(_served(connection, verdicts.values(), with_answers=False), None)
     return {
         key: answers[verdict.lookup_id] if isinstance(verdict, Served) else verdict for key, verdict in verdicts.items()
@@ -107,12 +111,23 @@ def _rows_of(connection: Connection, keys: Sequence[str], terms: LookupTerms) ->
     return rows
 
 
-_PEOPLE: Final[Select[Any]] = select(*ROW_COLUMNS).where(
-    lookups.c.person_key.in_(bindparam("keys", expanding=True)),
-    lookups.c.provider == bindparam("provider"),
-    lookups.c.endpoint == bindparam("endpoint"),
+def _erased(connection: Connection, keys: Sequence[str]) -> Collection[str]:
+    """Who must not be looked up again."""
+    return set(connection.execute(_TOMBSTONES, {"keys": list(keys)}).scalars())
+
+
+_ERASED: Final = Held("erased")
+_TOMBSTONES: Final = select(tombstones.c.person_key).where(
+    tombstones.c.person_key.in_(bindparam("keys", expanding=True))
 )
-_PEOPLE_OF_PURPOSE: Final = _PEOPLE.where(lookups.c.purpose == bindparam("purpose"))
+_THEIRS: Final = lookups.c.person_key.in_(bindparam("keys", expanding=True))
+_OF_VENDOR: Final = and_(lookups.c.provider == bindparam("provider"), lookups.c.endpoint == bindparam("endpoint"))
+# Whom an older system looked up is paid for under any terms.
+_ADOPTED: Final = lookups.c.provider == tables.ADOPTED
+_PEOPLE: Final[Select[Any]] = select(*ROW_COLUMNS).where(_THEIRS, or_(_OF_VENDOR, _ADOPTED))
+_PEOPLE_OF_PURPOSE: Final[Select[Any]] = select(*ROW_COLUMNS).where(
+    _THEIRS, or_(and_(_OF_VENDOR, lookups.c.purpose == bindparam("purpose")), _ADOPTED)
+)
 
 
 def _room(connection: Connection, terms: LookupTerms, *, wanted: int, now: int) -> budgets.Headroom:

@@ -37,7 +37,7 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    reason: Literal["unknown_outcome", "suspect_miss"]
+    reason: Literal["unknown_outcome", "suspect_miss", "erased"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,7 @@ class Row(NamedTuple):
     settled_at: int | None
     expires_at: int | None
     is_current: bool
+    provider: str
 
 
 class Served(NamedTuple):
@@ -95,7 +96,9 @@ def judge(
     live = [row for row in rows if _is_live_answer(row, now)]
     believed = [row for row in live if row.suspicion != tables.SUSPECT]
     if believed:
-        return Served(max(believed, key=lambda row: row.settled_at or 0).lookup_id)
+        # An adopted lookup has no answer to show, so one of our own is better, however old.
+        best = max(believed, key=lambda row: (row.provider != tables.ADOPTED, row.settled_at or 0))
+        return Served(best.lookup_id)
     for row in rows:
         if row.state in (tables.CLAIMED, tables.SENT) and row.owner not in dead_owners:
             return Busy(row.owner)
@@ -104,7 +107,7 @@ def judge(
     unknowns = sum(_is_unknown(row, dead_owners) and _sent_within(row, terms.cache_days, now) for row in rows)
     if unknowns > terms.allowed_unknowns:
         return Held("unknown_outcome")
-    return ToAsk(1 + sum(row.state != tables.CLAIMED for row in rows))
+    return ToAsk(1 + sum(row.state != tables.CLAIMED and row.provider != tables.ADOPTED for row in rows))
 
 
 def _is_live_answer(row: Row, now: int) -> bool:

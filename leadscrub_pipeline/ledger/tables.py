@@ -17,6 +17,9 @@ MISS: Final = "miss"
 FAILED: Final = "failed"
 UNKNOWN: Final = "unknown"
 
+ADOPTED: Final = "adopted"
+"""Provider and endpoint of lookups that an older system made; their answers are not kept."""
+
 SUSPECT: Final = "suspect"
 BELIEVED: Final = "believed"
 DISCARDED: Final = "discarded"
