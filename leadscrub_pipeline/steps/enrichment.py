@@ -135,18 +135,16 @@ class _Step:
         self._progress = Progress(report, noun="leads looked up", total=leads.row_count)
         self._guard = MissShareGuard(settings.idicore_max_miss_share, ledger.recent_outcomes(terms))
         self._writer: GroupWriter
-        self._in_flight: asyncio.Semaphore
         self._lease_seconds = ledger.lease.total_seconds()
         self.result = Enrichment(leads=leads.row_count, workers=idicore_workers(leads.row_count, settings))
 
     def run(self) -> None:
-        client = IdicoreClient(self._settings)
+        # Some answers are being stored while others are awaited; only the latter count as in flight.
+        client = IdicoreClient(self._settings, in_flight=self.result.workers)
         self.result.vendor = client.stats.metadata()
         if not self._leads.row_count:
             return
         with self._ledger.writer() as self._writer:
-            # Some answers are being stored while others are awaited; only the latter count as in flight.
-            self._in_flight = asyncio.Semaphore(self.result.workers)
             storing = int(self.result.workers * SHARE_STORING)
             fanout = Fanout(client, self._look_up, workers=self.result.workers + storing)
             try:
@@ -281,12 +279,9 @@ class _Step:
             sent = True
 
         try:
-            # The place comes first: a probe of the breaker that waited for one would wait for ever
-            # on those who hold the places and wait for the probe.
-            async with self._in_flight:
-                answer = await client.search(
-                    lead.person, reference_id=claim.lookup_id, purpose=self._terms.purpose, before_send=before_send
-                )
+            answer = await client.search(
+                lead.person, reference_id=claim.lookup_id, purpose=self._terms.purpose, before_send=before_send
+            )
         except OutcomeUnknownError:
             raise
         except NotBilledError as error:

@@ -9,6 +9,7 @@ import base64
 import math
 import re
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -90,10 +91,16 @@ class IdicoreClient:
         self,
         settings: Settings,
         *,
+        in_flight: int | None = None,
         sleep: Sleep = asyncio.sleep,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
+        """``in_flight`` is the most searches on the wire at a time; who waits for a place holds nothing up."""
         self._settings = settings
+        # A place is held on the wire only: one held while waiting for the breaker could keep out its probe.
+        self._places: AbstractAsyncContextManager[None] = (
+            nullcontext() if in_flight is None else asyncio.Semaphore(in_flight)
+        )
         self._auth_url = checked_url(settings.idicore_auth_url, setting="IDICORE_AUTH_URL")
         self._search_url = checked_url(settings.idicore_search_url, setting="IDICORE_SEARCH_URL")
         if is_loopback_url(settings.idicore_auth_url) != is_loopback_url(settings.idicore_search_url):
@@ -229,13 +236,14 @@ class IdicoreClient:
         return reply
 
     async def _post_search(self, search: "_Search", token: str) -> Reply:
-        self._raise_if_over()
         headers = {"Authorization": token}
-        self.stats.requests += 1
-        failpoints.reached("idicore.before_request")
-        reply = await post(
-            self._open_http, self._search_url, headers=headers, content=search.payload, seconds=self._timeout
-        )
+        async with self._places:
+            self._raise_if_over()
+            self.stats.requests += 1
+            failpoints.reached("idicore.before_request")
+            reply = await post(
+                self._open_http, self._search_url, headers=headers, content=search.payload, seconds=self._timeout
+            )
         failpoints.reached("idicore.after_answer")
         self.stats.record(reply.seconds)
         return reply
