@@ -12,9 +12,10 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from multiprocessing.connection import Connection
@@ -25,7 +26,9 @@ import time_machine
 
 from leadscrub_pipeline import failpoints
 from leadscrub_pipeline.definitions import defs
+from leadscrub_pipeline.deployment import open_ledger
 from leadscrub_pipeline.errors import LeadscrubError
+from leadscrub_pipeline.settings import load_settings
 
 ASSETS: Final = ("raw_leads", "enriched_contacts", "litigator_flags", "dnc_flags", "master_processed_db")
 _OURS: Final = ("LEADSCRUB_", "IDICORE_", "CCC_", "DNC_", "NTFY_", "ETL_", "SNOWFLAKE_", "LOG_LEVEL")
@@ -37,6 +40,14 @@ class Kill:
 
     point: str
     at: int = 1
+
+
+@dataclass(frozen=True)
+class Strike:
+    """A signal so many seconds after the child began to work: SIGINT when orderly, else SIGKILL."""
+
+    seconds: float
+    orderly: bool
 
 
 @dataclass(frozen=True)
@@ -53,6 +64,9 @@ class Order:
     """Where Ctrl-C is pressed, before the process is killed, if it is."""
     clock: timedelta = timedelta(0)
     """How far the child's clock is ahead."""
+    strike: Strike | None = None
+    holds_lease: bool = False
+    """Hold the partition for the whole run, as ``leadscrub run`` does, and not a step at a time."""
 
 
 @dataclass
@@ -67,6 +81,12 @@ class Report:
     points: Counter[str] = field(default_factory=Counter)
     logged: list[str] = field(default_factory=list)
     exit_code: int | None = None
+    began: float | None = None
+    """When the first step began, and when the child was seen to end, by the clock that all processes share."""
+    ended: float | None = None
+    held_from: float | None = None
+    """When it got the partition's lease for the whole run, and when it was about to let it go."""
+    held_until: float | None = None
 
     @property
     def ok(self) -> bool:
@@ -93,6 +113,7 @@ class Child:
     """A child at work. ``terminate`` is an orderly stop, ``kill`` is not."""
 
     def __init__(self, order: Order) -> None:
+        self._strike = order.strike
         self._here, there = multiprocessing.Pipe(duplex=False)
         self.process = _context().Process(target=_work, args=(order, there), daemon=True)
         self.process.start()
@@ -112,18 +133,35 @@ class Child:
 
     def wait(self, seconds: float = 120.0) -> Report:
         """Wait for the end; a child that does not end in time is killed and the test fails."""
+        deadline = time.monotonic() + seconds
         try:
-            while self._here.poll(seconds):
-                self._take(self._here.recv())
-        except EOFError:
+            while (left := deadline - time.monotonic()) > 0:
+                strike_in = self._strike_in()
+                if self._here.poll(left if strike_in is None else min(left, strike_in)):
+                    self._take(self._here.recv())
+                elif strike_in is not None:
+                    self._carry_out_strike()
+        except (EOFError, ConnectionResetError):
             pass
-        self.process.join(seconds)
+        self.process.join(max(deadline - time.monotonic(), 1.0))
         if self.process.exitcode is None:
             self.kill()
             self.process.join()
             raise AssertionError("the child did not end in time")
+        self.report.ended = time.monotonic()
         self.report.exit_code = self.process.exitcode
         return self.report
+
+    def _strike_in(self) -> float | None:
+        if self._strike is None or self.report.began is None:
+            return None
+        return max(self.report.began + self._strike.seconds - time.monotonic(), 0.0)
+
+    def _carry_out_strike(self) -> None:
+        strike, self._strike = self._strike, None
+        if strike is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGINT if strike.orderly else signal.SIGKILL)
 
     def _take(self, message: tuple[Any, ...]) -> None:
         kind, *rest = message
@@ -138,6 +176,12 @@ class Child:
                 self.report.points = rest[0]
             case "log":
                 self.report.logged.append(rest[0])
+            case "began":
+                self.report.began = rest[0]
+            case "held_from":
+                self.report.held_from = rest[0]
+            case "held_until":
+                self.report.held_until = rest[0]
 
 
 def environment() -> dict[str, str]:
@@ -191,7 +235,7 @@ class _Context:
 
 
 def _work(order: Order, pipe: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     for name in environment():
         del os.environ[name]
     os.environ.update(order.environment)
@@ -211,7 +255,17 @@ def _work(order: Order, pipe: Connection) -> None:
 
     failpoints.arm(at_point)
     with _clock(order.clock):
-        code = _run_assets(order, say)
+        say("began", time.monotonic())
+        try:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            with _lease(order, say):
+                code = _run_assets(order, say)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        except KeyboardInterrupt:
+            code = 130
+        except LeadscrubError as error:
+            say("failure", None, str(error))
+            code = 1
     say("points", counted)
     pipe.close()
     sys.stdout.flush()
@@ -222,6 +276,19 @@ def _clock(ahead: timedelta) -> Any:
     if not ahead:
         return contextlib.nullcontext()
     return time_machine.travel(datetime.now(UTC) + ahead, tick=True)
+
+
+@contextlib.contextmanager
+def _lease(order: Order, say: Any) -> Iterator[None]:
+    if not order.holds_lease:
+        yield
+        return
+    with open_ledger(load_settings()) as ledger, ledger.partition_lease(order.partition_key, holder=order.run_id):
+        say("held_from", time.monotonic())
+        try:
+            yield
+        finally:
+            say("held_until", time.monotonic())
 
 
 def _run_assets(order: Order, say: Any) -> int:

@@ -1,5 +1,6 @@
 """What the fork server loads once for all children: everything a step imports, and nothing that starts a thread."""
 
+import gc
 from importlib import import_module
 
 for _module in (
@@ -17,3 +18,7 @@ for _module in (
     "leadscrub_pipeline_tests.children",
 ):
     import_module(_module)
+
+# A collection in a child would walk, and so copy, everything that the fork server had loaded.
+gc.collect()
+gc.freeze()
