@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, Self
 from uuid import uuid4
 
 from leadscrub_pipeline.deployment import lookup_terms, open_ledger, open_warehouse, purpose_of
@@ -83,7 +83,7 @@ class ForgetfulLedger:
 
 
 class ForgetfulWriter(nullcontext["ForgetfulWriter"]):
-    def __enter__(self) -> "ForgetfulWriter":
+    def __enter__(self) -> Self:
         return self
 
     async def mark_sent(self, _lookup_id: str) -> None:
