@@ -35,6 +35,7 @@ COMMANDS: Final = {
     "run": Entry("run:run", "Scrub the leads of scripts: select, enrich, flag, publish."),
     "check": Entry("check:check", "Ask both lists about phone numbers."),
     "results": Entry("results:app", "Published leads: list, stats, export, withdraw."),
+    "evidence": Entry("evidence:app", "Evidence of checks: verify, trace, export, prune."),
     "ledger": Entry("ledger:app", "Paid lookups and what they cost."),
 }
 
