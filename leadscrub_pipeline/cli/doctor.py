@@ -15,6 +15,7 @@ from rich.markup import escape
 
 from leadscrub_pipeline.cli.instance import pool_limits
 from leadscrub_pipeline.cli.output import DONE, FINDINGS, JsonOption, out, print_json, progress
+from leadscrub_pipeline.cli.pause import pause_text
 from leadscrub_pipeline.cli.scripts import lint_scripts
 from leadscrub_pipeline.deployment import (
     deployment_kind,
@@ -138,11 +139,13 @@ def _ledger(settings: Settings) -> Found:
         yield "ok", f"{settings.ledger_path} is not made yet; the first run makes it."
         return
     with open_ledger(settings) as ledger:
-        summary = ledger.summary()
+        summary, pause = ledger.summary(), ledger.desk.paused()
     yield "ok", f"Opens, stamped {ledger.kind}; {summary.lookups:,} lookups, {summary.cost} dollars settled."
     unknown = sum(row.lookups for row in summary.rows if row.outcome == "unknown")
     if unknown:
         yield "ok", f"{unknown:,} of unknown outcome, at most {summary.unknown_cost} dollars more."
+    if pause is not None:
+        yield "finding", pause_text(pause)
 
 
 def _registry(settings: Settings) -> Found:

@@ -1,6 +1,7 @@
 """``leadscrub ledger``: what was spent, and what becomes of misses that nobody believes.
 
-Who may be asked and at what price is the ledger's own decision.
+Who may be asked and at what price is the ledger's own decision. Further commands of the group
+have their own modules.
 """
 
 from collections import Counter
@@ -10,15 +11,21 @@ from typing import Annotated
 
 import typer
 
+from leadscrub_pipeline.cli import unknowns
 from leadscrub_pipeline.cli.output import JsonOption, note, print_json, print_table
+from leadscrub_pipeline.cli.pause import print_pause
+from leadscrub_pipeline.cli.reconcile import reconcile
 from leadscrub_pipeline.cli.times import METAVAR, utc_time
 from leadscrub_pipeline.deployment import PROVIDER, open_ledger, read_ledger
 from leadscrub_pipeline.errors import UsageError
 from leadscrub_pipeline.ledger import Summary
+from leadscrub_pipeline.ledger.controls import Pause
 from leadscrub_pipeline.settings import Settings, load_settings
 from leadscrub_pipeline.vendors.idicore import endpoint_of
 
-app = typer.Typer(help="See what lookups cost; decide about suspect misses.", no_args_is_help=True)
+app = typer.Typer(help="Paid lookups: their cost, their unknowns, the invoice, backups.", no_args_is_help=True)
+app.add_typer(unknowns.app, name="unknown")
+app.command()(reconcile)
 
 
 @app.command()
@@ -38,22 +45,32 @@ def summary(
 
     cost: dollars of requests whose outcome is known. unknown cost: dollars of requests that were sent and whose
     outcome is not known (yet). The vendor's bill lies between cost, and cost and unknown cost together.
+
+    A lookup is charged to the script that asked first. Reuse shows who else was served by it, and what asking again
+    would have cost.
     """
     if since is not None and until is not None and since >= until:
         raise UsageError("--since must be before --until.")
-    spent = _read_summary(load_settings(), since, until)
+    spent, pause = _read_summary(load_settings(), since, until)
     if as_json:
-        print_json(_as_json(spent, since, until))
+        print_json(_as_json(spent, pause, since, until))
         return
-    if not spent.rows:
+    if spent.rows:
+        total = {"script": "all", "day": None, "outcome": None, "requests": spent.lookups}
+        print_table(
+            "Lookups, in dollars",
+            [*_rows(spent), {**total, "cost": spent.cost, "unknown_cost": spent.unknown_cost}],
+        )
+        note(f"The bill lies between {spent.cost} and {spent.cost + spent.unknown_cost} dollars.")
+    else:
         note("No lookups in this time." if since or until else "No lookups yet.")
-        return
-    total = {"script": "all", "day": None, "outcome": None, "requests": spent.lookups}
-    print_table(
-        "Lookups, in dollars",
-        [*_rows(spent), {**total, "cost": spent.cost, "unknown_cost": spent.unknown_cost}],
-    )
-    note(f"The bill lies between {spent.cost} and {spent.cost + spent.unknown_cost} dollars.")
+    if spent.reuses:
+        served = {"script": "all", "paid_by": None, "day": None, "leads": spent.reused}
+        print_table(
+            "Leads served by lookups that were paid before, in dollars",
+            [*_reuse_rows(spent), {**served, "saved": spent.saved}],
+        )
+    print_pause(pause)
 
 
 @app.command("release-suspects")
@@ -85,10 +102,12 @@ def release_suspects(
         note(f"{count:,} suspect misses {decision}.")
 
 
-def _read_summary(settings: Settings, since: datetime | None, until: datetime | None) -> Summary:
+def _read_summary(settings: Settings, since: datetime | None, until: datetime | None) -> tuple[Summary, Pause | None]:
     """Without keys, and of a ledger of either kind; a ledger that was not made yet has spent nothing."""
     with read_ledger(settings) as ledger:
-        return Summary(()) if ledger is None else ledger.summary(since=since, until=until)
+        if ledger is None:
+            return Summary(()), None
+        return ledger.summary(since=since, until=until), ledger.desk.paused()
 
 
 def _rows(spent: Summary) -> list[dict[str, object]]:
@@ -105,7 +124,20 @@ def _rows(spent: Summary) -> list[dict[str, object]]:
     ]
 
 
-def _as_json(spent: Summary, since: datetime | None, until: datetime | None) -> dict[str, object]:
+def _reuse_rows(spent: Summary) -> list[dict[str, object]]:
+    return [
+        {
+            "script": reuse.partition_key,
+            "paid_by": reuse.paid_by,
+            "day": reuse.day.isoformat(),
+            "leads": reuse.lookups,
+            "saved": reuse.saved,
+        }
+        for reuse in spent.reuses
+    ]
+
+
+def _as_json(spent: Summary, pause: Pause | None, since: datetime | None, until: datetime | None) -> dict[str, object]:
     outcomes: Counter[str] = Counter()
     for row in spent.rows:
         outcomes[row.outcome] += row.lookups
@@ -119,4 +151,6 @@ def _as_json(spent: Summary, since: datetime | None, until: datetime | None) -> 
         "unknown_cost": spent.unknown_cost,
         "bill": bill,
         "rows": _rows(spent),
+        "reused": {"leads": spent.reused, "saved": spent.saved, "rows": _reuse_rows(spent)},
+        "paused": None if pause is None else pause._asdict(),
     }

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from leadscrub_pipeline.cli.interrupts import INTERRUPTED, sigterm_as_interrupt
 from leadscrub_pipeline.cli.output import JsonOption, cell, err, note, out
+from leadscrub_pipeline.cli.pause import note_pause
 from leadscrub_pipeline.cli.script_arguments import AllOption, ScriptsArgument, chosen_scripts
 from leadscrub_pipeline.settings import Settings, load_settings
 
@@ -52,6 +53,7 @@ def run(
     """
     settings = load_settings()
     keys = chosen_scripts(settings.leadscrub_scripts, scripts, everything=everything)
+    note_pause(settings)
     results = []
     for result in scrub(keys, settings, row_limit=row_limit, already_processed=already_processed):
         results.append(result)

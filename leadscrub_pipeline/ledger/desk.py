@@ -10,10 +10,12 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from leadscrub_pipeline.ledger import controls, unknowns
+from leadscrub_pipeline.ledger import controls, reconciliation, unknowns
 from leadscrub_pipeline.ledger.controls import Pause
 from leadscrub_pipeline.ledger.database import Database, database_errors
+from leadscrub_pipeline.ledger.invoices import Invoice
 from leadscrub_pipeline.ledger.owners import Owner, bury, dead_owners
+from leadscrub_pipeline.ledger.reconciliation import Reconciliation
 from leadscrub_pipeline.ledger.sealing import Sealer
 from leadscrub_pipeline.ledger.units import micros_to_time
 from leadscrub_pipeline.ledger.unknowns import Repeats, Unknown, Wanted
@@ -75,6 +77,29 @@ class LedgerDesk:
         """Settle all that were sent before this time and that nobody has decided yet; how many they were."""
         with self._sweeping("resolving unknown outcomes") as connection:
             return unknowns.resolve_before(connection, moment, billed=billed, now=self._now())
+
+    # --- the vendor's invoice ----------------------------------------------------------
+
+    def reconcile(
+        self,
+        invoice: Invoice,
+        *,
+        provider: str,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        misses_are_free: bool = False,
+    ) -> Reconciliation:
+        """Compare an invoice with the ledger; changes nothing. The caller closes what it returns."""
+        with database_errors("reading"), self._database.snapshot() as connection:
+            return reconciliation.reconcile(
+                connection,
+                invoice,
+                provider=provider,
+                since=since,
+                until=until,
+                misses_are_free=misses_are_free,
+                dead_owners=dead_owners(connection, self._now(), us=self._owner),
+            )
 
     @contextmanager
     def _sweeping(self, doing: str) -> Iterator[Connection]:
