@@ -17,6 +17,8 @@ from leadscrub_pipeline.ledger.units import micros_to_time
 
 PAUSED: Final = "paused"
 KEY_VERSION: Final = "key_version"
+UNDER_WAY: Final = 0
+"""Key version of a ledger that is being rekeyed: no release may claim."""
 
 
 class Pause(NamedTuple):
@@ -62,6 +64,11 @@ def require_key_version(connection: Connection, terms: LookupTerms) -> None:
         RefusedError: the ledger's person keys are of another version than the terms'.
     """
     found = key_version(connection)
+    if found == UNDER_WAY:
+        raise RefusedError(
+            "The ledger's person keys are being carried over to another version, and that was not finished. "
+            "Run leadscrub ledger rekey to its end, then run again."
+        )
     if found is not None and found != terms.key_version:
         raise RefusedError(
             f"The ledger's person keys are of version {found} and this release makes version {terms.key_version}: "

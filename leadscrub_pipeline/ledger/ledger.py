@@ -44,6 +44,7 @@ from leadscrub_pipeline.ledger.summary import RunCounts, Summary
 from leadscrub_pipeline.ledger.terms import LookupTerms
 from leadscrub_pipeline.ledger.trace_reading import Lookup, Outcome, Seals
 from leadscrub_pipeline.ledger.units import time_to_micros
+from leadscrub_pipeline.ledger.upkeep import Upkeep
 from leadscrub_pipeline.ledger.writer import RETRY_SECONDS, GroupWriter
 
 _log = logging.getLogger(__name__)
@@ -240,6 +241,11 @@ class Ledger:
         with self._reading() as connection:
             return misses.recent_outcomes(connection, provider=terms.provider, endpoint=terms.endpoint, limit=limit)
 
+    def unmarked_misses(self, terms: LookupTerms, *, limit: int = 100) -> int:
+        """How many misses there are among those outcomes that nobody has marked suspect."""
+        with self._reading() as connection:
+            return misses.unmarked(connection, provider=terms.provider, endpoint=terms.endpoint, limit=limit)
+
     def suspect_misses(self, terms: LookupTerms, *, limit: int = 100) -> int:
         """Mark the misses among those outcomes suspect: they are held, and serve nobody, until released."""
         with self._writing("marking misses") as connection:
@@ -258,7 +264,14 @@ class Ledger:
     @property
     def desk(self) -> LedgerDesk:
         """Pausing, unknown outcomes, the vendor's invoice, backups."""
-        return LedgerDesk(self._database, self._sealer, self._owner, writing=self._writing, now=self._now)
+        return LedgerDesk(
+            self._database, self._sealer, self._owner, kind=self.kind, writing=self._writing, now=self._now
+        )
+
+    @property
+    def upkeep(self) -> Upkeep:
+        """Adoption, rebuild, rekey, and what is held about one person."""
+        return Upkeep(self._database, self._sealer, self._owner, writing=self._writing, now=self._now)
 
     # --- partitions and sums -----------------------------------------------------------
 
