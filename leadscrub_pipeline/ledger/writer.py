@@ -31,10 +31,11 @@ from leadscrub_pipeline.ledger.units import MICROS_PER_DAY, micros_to_time, time
 
 _log = logging.getLogger(__name__)
 
-LINGER_SECONDS: Final = 0.010
-"""How long the first write of a group waits for company at most."""
-QUIET_SECONDS: Final = 0.001
-"""When nothing came for so long, everybody who could write is waiting already."""
+LINGER_SECONDS: Final = 0.020
+"""How long a group waits for company while many write. Fewer, larger transactions: 200 workers at
+300 ms cost 0.46 ms of CPU a lookup with groups of four, 0.2 ms with groups of thirty."""
+MANY_ROWS: Final = 8
+"""So many in the last group are many; who writes nearly alone waits for nobody."""
 GROUP_ROWS: Final = 500
 RETRY_SECONDS: Final = (0.1, 0.5, 2.0)
 """Waits before a failed group is tried again: an answer that is paid for is worth some patience."""
@@ -83,6 +84,7 @@ class GroupWriter:
         self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         self._door = threading.Lock()
         self._closed = False
+        self._last_rows = 0
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._thread.start()
 
@@ -158,10 +160,11 @@ class GroupWriter:
         if first is None:
             return [], False
         group = [first]
-        deadline = time.monotonic() + LINGER_SECONDS
+        if self._last_rows >= MANY_ROWS:
+            time.sleep(LINGER_SECONDS)
         while len(group) < GROUP_ROWS:
             try:
-                write = self._queue.get(timeout=min(max(deadline - time.monotonic(), 0), QUIET_SECONDS))
+                write = self._queue.get_nowait()
             except queue.Empty:
                 break
             if write is None:
@@ -169,6 +172,7 @@ class GroupWriter:
             group.append(write)
             if isinstance(write.done, Future):
                 break  # somebody stands and waits for what came before
+        self._last_rows = len(group)
         return group, True
 
     def _commit_or_fail(self, group: Sequence[_Write]) -> None:
