@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from leadscrub_pipeline.cli import unknowns
+from leadscrub_pipeline.cli.backup import backup, restore
 from leadscrub_pipeline.cli.output import JsonOption, note, print_json, print_table
 from leadscrub_pipeline.cli.pause import print_pause
 from leadscrub_pipeline.cli.reconcile import reconcile
@@ -26,6 +27,8 @@ from leadscrub_pipeline.vendors.idicore import endpoint_of
 app = typer.Typer(help="Paid lookups: their cost, their unknowns, the invoice, backups.", no_args_is_help=True)
 app.add_typer(unknowns.app, name="unknown")
 app.command()(reconcile)
+app.command()(backup)
+app.command()(restore)
 
 
 @app.command()

@@ -7,15 +7,19 @@ in the ledger itself.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
+from pathlib import Path
 
 from sqlalchemy import Connection
 
-from leadscrub_pipeline.ledger import controls, reconciliation, unknowns
+from leadscrub_pipeline.errors import RefusedError, UsageError
+from leadscrub_pipeline.ledger import backups, controls, reconciliation, restoring, stamping, unknowns
+from leadscrub_pipeline.ledger.backups import Backup
 from leadscrub_pipeline.ledger.controls import Pause
 from leadscrub_pipeline.ledger.database import Database, database_errors
 from leadscrub_pipeline.ledger.invoices import Invoice
 from leadscrub_pipeline.ledger.owners import Owner, bury, dead_owners
 from leadscrub_pipeline.ledger.reconciliation import Reconciliation
+from leadscrub_pipeline.ledger.restoring import Restored
 from leadscrub_pipeline.ledger.sealing import Sealer
 from leadscrub_pipeline.ledger.units import micros_to_time
 from leadscrub_pipeline.ledger.unknowns import Repeats, Unknown, Wanted
@@ -28,12 +32,14 @@ class LedgerDesk:
         sealer: Sealer | None,
         owner: Owner,
         *,
+        kind: stamping.Kind,
         writing: Callable[[str], AbstractContextManager[Connection]],
         now: Callable[[], int],
     ) -> None:
         self._database = database
         self._sealer = sealer
         self._owner = owner
+        self._kind = kind
         self._writing = writing
         self._now = now
 
@@ -100,6 +106,40 @@ class LedgerDesk:
                 misses_are_free=misses_are_free,
                 dead_owners=dead_owners(connection, self._now(), us=self._owner),
             )
+
+    # --- backups -----------------------------------------------------------------------
+
+    def back_up(self, path: Path, *, overwrite: bool = False) -> Backup:
+        """Copy the ledger as it is at this moment into a SQLite file; runs may go on meanwhile."""
+        if self._database.path is not None and path.resolve() == self._database.path.resolve():
+            raise UsageError(f"{path} is the ledger itself. Name another file for its backup.")
+        with database_errors("copying it"), self._database.snapshot() as connection:
+            return backups.back_up(connection, path, overwrite=overwrite, now=self._now())
+
+    def restore(self, path: Path, *, merge: bool = False) -> Restored:
+        """Bring a backup in, all of it or nothing.
+
+        Raises:
+            UsageError: there is no such file, or no ledger in it.
+            RefusedError: it is of the other kind, its keys are missing, it is no backup of this ledger, or this
+                ledger has lookups and ``merge`` is not set.
+        """
+        if not path.is_file():
+            raise UsageError(f"There is no file {path}.")
+        source = Database(path, read_only=True)
+        try:
+            found = stamping.read_stamp(source)
+            if found is None:
+                raise UsageError(f"{path} holds no ledger.")
+            try:
+                stamping.check(found, kind=self._kind, sealer=self._sealer)
+            except RefusedError as error:
+                raise RefusedError(f"The backup does not fit this ledger. {error}") from None
+            stamping.stand_in(source)
+            with self._writing("restoring") as connection, source.snapshot() as theirs:
+                return restoring.restore(connection, theirs, merge=merge, now=self._now())
+        finally:
+            source.close()
 
     @contextmanager
     def _sweeping(self, doing: str) -> Iterator[Connection]:
