@@ -16,7 +16,7 @@ _OUTCOMES: Final = (tables.HIT, tables.MISS)
 
 def _newest(provider: str, endpoint: str, limit: int) -> Select[Any]:
     return (
-        select(lookups.c.lookup_id, lookups.c.state)
+        select(lookups.c.lookup_id, lookups.c.state, lookups.c.suspicion)
         .where(
             lookups.c.provider == provider,
             lookups.c.endpoint == endpoint,
@@ -34,6 +34,12 @@ def recent_outcomes(
     """The newest outcomes first, of all runs, without those an operator has decided about."""
     rows = connection.execute(_newest(provider, endpoint, limit)).all()
     return [cast(Literal["hit", "miss"], row.state) for row in rows]
+
+
+def unmarked(connection: Connection, *, provider: str, endpoint: str, limit: int) -> int:
+    """How many misses there are among those outcomes that nobody has marked."""
+    rows = connection.execute(_newest(provider, endpoint, limit)).all()
+    return sum(row.state == tables.MISS and row.suspicion is None for row in rows)
 
 
 def suspect(connection: Connection, *, provider: str, endpoint: str, limit: int) -> int:

@@ -144,6 +144,7 @@ class _Step:
         self.result.vendor = client.stats.metadata()
         if not self._leads.row_count:
             return
+        self._mark_misses_left_unmarked()
         with self._ledger.writer() as self._writer:
             storing = int(self.result.workers * SHARE_STORING)
             fanout = Fanout(client, self._look_up, workers=self.result.workers + storing)
@@ -154,12 +155,20 @@ class _Step:
                     self._wait_for_others(fanout, waiting)
             except MissShareError:
                 # Only now is everything settled that was in flight when the guard tripped.
-                self._ledger.suspect_misses(self._terms, limit=WINDOW + 2 * self.result.workers)
+                self._suspect_misses()
                 raise
             finally:
                 self._ledger.release([lookup.claim.lookup_id for lookup in fanout.left])
                 self.result.vendor = client.stats.metadata()
         self._flush()
+
+    def _mark_misses_left_unmarked(self) -> None:
+        """A run that died as the guard tripped had stored the misses, and marked none: they would be believed now."""
+        if self._guard.is_tripped and self._ledger.unmarked_misses(self._terms, limit=WINDOW):
+            self._suspect_misses()
+
+    def _suspect_misses(self) -> None:
+        self._ledger.suspect_misses(self._terms, limit=WINDOW + 2 * self.result.workers)
 
     def publish(self) -> None:
         result = self.result

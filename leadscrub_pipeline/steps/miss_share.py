@@ -21,4 +21,8 @@ class MissShareGuard:
     def record(self, outcome: str) -> bool:
         """Count one more outcome and tell whether the share of misses is now too high."""
         self._misses.append(outcome == "miss")
+        return self.is_tripped
+
+    @property
+    def is_tripped(self) -> bool:
         return len(self._misses) == WINDOW and sum(self._misses) > self._max_share * WINDOW
