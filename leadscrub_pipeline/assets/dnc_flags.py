@@ -63,6 +63,7 @@ def dnc_flags(
             context.log_event(observation(opened))
             result = check_registry(
                 engine,
+                book,
                 opened,
                 contacts,
                 check,

@@ -57,7 +57,7 @@ def litigator_flags(
         with engine.session() as session:
             contacts = read_slice(session, ENRICHED_CONTACTS, script.key)
         with ledger.open() as book, book.partition_lease(script.key, holder=context.run.run_id):
-            result = check_litigators(engine, contacts, check, current, report=context.log.info)
+            result = check_litigators(engine, book, contacts, check, current, report=context.log.info)
     if result.controls_partly_clear:
         context.log.warning(f"Some control numbers came back clear in {result.controls_partly_clear} batches.")
     if not current.ccc_control_numbers:
@@ -81,6 +81,16 @@ def log_verdicts(context: dg.AssetExecutionContext, result: FlagReport) -> None:
         f"{result.phones:,} phones: {verdicts['listed']:,} listed, {verdicts['clear']:,} clear, "
         f"{verdicts['unknown']:,} unknown; {result.asked:,} asked, {result.reused:,} verdicts reused."
     )
+    if result.chains_sealed_late:
+        context.log.info(
+            f"Sealed what earlier runs left unsealed: {result.chains_sealed_late:,} chains, "
+            f"{result.rows_sealed_late:,} rows of evidence."
+        )
+    if result.chains_broken:
+        context.log.warning(
+            f"{result.chains_broken:,} chains that earlier runs left do not follow from what is sealed of them and "
+            "stay unsealed. Run leadscrub evidence verify."
+        )
 
 
 def flag_metadata(result: FlagReport) -> dict[str, Any]:
@@ -90,6 +100,12 @@ def flag_metadata(result: FlagReport) -> dict[str, Any]:
         **counts_metadata(result.verdicts),
         "requests": result.requests,
         "unknown_by_reason": reasons_metadata(result.reasons),
+        "evidence_rows": result.evidence_rows,
+        "evidence_root": result.evidence_root,
+        "evidence_seal": result.evidence_seal,
+        "evidence_chains_sealed_late": result.chains_sealed_late,
+        "evidence_rows_sealed_late": result.rows_sealed_late,
+        "evidence_chains_broken": result.chains_broken,
         "seconds": dg.MetadataValue.float(round(result.seconds, 3)),
         "dagster/partition_row_count": result.phones,
     }

@@ -12,16 +12,16 @@ def beginning(run_id: str, asset: str) -> str:
     return sha256(f"leadscrub evidence 1|{run_id}|{asset}".encode()).hexdigest()
 
 
-def links(previous: str, texts: Iterable[bytes]) -> list[str]:
-    """Hash of each row in hex, from the hash before the first and the rows' texts in UTF-8.
+def links(previous: str, texts: Iterable[bytes]) -> str:
+    """The hashes of the rows in hex, 64 characters each, one after the other.
 
-    Raises:
-        ValueError: ``previous`` is no hash in hex.
+    Args:
+        previous: hash before the first row, in hex.
+        texts: each row's text in UTF-8.
     """
     last = bytes.fromhex(previous)
-    hashes = []
+    digests = []
     for text in texts:
-        digest = sha256(last + text)
-        last = digest.digest()
-        hashes.append(digest.hexdigest())
-    return hashes
+        last = sha256(last + text).digest()
+        digests.append(last)
+    return b"".join(digests).hex()

@@ -145,7 +145,9 @@ def abandoned(connection: Connection) -> list[Chain]:
     """Open chains whose run works on no partition any more: it ended without sealing what it wrote."""
     at_work = select(partition_leases.c.holder)
     found = connection.execute(
-        select(chains).where(chains.c.is_open, chains.c.run_id.not_in(at_work)).order_by(chains.c.opened_at)
+        select(chains)
+        .where(chains.c.is_open, chains.c.pruned_at.is_(None), chains.c.run_id.not_in(at_work))
+        .order_by(chains.c.opened_at)
     )
     return [_chain(row) for row in found]
 

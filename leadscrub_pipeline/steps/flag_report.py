@@ -16,5 +16,16 @@ class FlagReport:
     controls_partly_clear: int = 0
     verdicts: dict[str, int] = field(default_factory=dict)
     reasons: Counter[str] = field(default_factory=Counter)
+    evidence_rows: int = 0
+    """Rows of the step's chain, those of earlier attempts included."""
+    evidence_root: str = ""
+    """Hash of the last of them."""
+    evidence_seal: int = 0
+    """The ledger's entry; 0 when there was nothing to seal."""
+    chains_sealed_late: int = 0
+    """What runs that ended by a kill had left unsealed."""
+    rows_sealed_late: int = 0
+    chains_broken: int = 0
+    """Left unsealed by earlier runs, and not as they were written."""
     seconds: float = 0.0
     vendor: dict[str, int | float] = field(default_factory=dict)

@@ -1,33 +1,24 @@
 """Do-Not-Call checks: ask the registry file about each phone without an unexpired verdict, and keep the evidence."""
 
-import time
 from collections.abc import Callable
 from typing import Final, Literal
 
 from leadscrub_pipeline.dnc import DncRegistry
 from leadscrub_pipeline.domain.verdicts import registry_valid_until, utc_now
+from leadscrub_pipeline.ledger import Ledger
 from leadscrub_pipeline.steps.flag_report import FlagReport
-from leadscrub_pipeline.steps.progress import Progress
-from leadscrub_pipeline.warehouse.phone_verdicts import (
-    Check,
-    Checked,
-    count_phones,
-    count_phones_to_ask,
-    next_sequence,
-    phones_to_ask,
-    publish_flags,
-    store_answers,
-    verdict_counts,
-)
+from leadscrub_pipeline.steps.flag_step import flag_step
+from leadscrub_pipeline.warehouse.phone_verdicts import Check, Checked
 from leadscrub_pipeline.warehouse.protocol import Warehouse
 from leadscrub_pipeline.warehouse.schema import DNC_FLAGS
-from leadscrub_pipeline.warehouse.slices import Slice, read_slice
+from leadscrub_pipeline.warehouse.slices import Slice
 
 PAGE_ROWS: Final = 20_000
 
 
 def check_registry(
     warehouse: Warehouse,
+    ledger: Ledger,
     registry: DncRegistry,
     contacts: Slice,
     check: Check,
@@ -43,34 +34,26 @@ def check_registry(
         UnavailableError: the file cannot be trusted, or the list is stale and ``on_stale_list`` is fail.
         FailedError: the contacts were replaced by another run in the meantime.
     """
-    started = time.monotonic()
     if on_stale_list == "fail":
         registry.require_fresh()
-    now = utc_now()
-    with warehouse.session() as session:
-        phones = count_phones(session, contacts)
-        to_ask = count_phones_to_ask(session, contacts, check.source, now)
-    result = FlagReport(phones=phones, asked=to_ask, reused=phones - to_ask)
-    progress = Progress(report, noun="phones", total=to_ask)
     obtained_at = registry.version.obtained_at
-    if to_ask:
-        for page in phones_to_ask(warehouse, contacts, check.source, now, rows=PAGE_ROWS):
+    with flag_step(warehouse, ledger, contacts, check, DNC_FLAGS, report=report) as step:
+        for page in step.phones(rows=PAGE_ROWS):
             answers = registry.look_up(page, batched=batched)
             checked_at = utc_now()
             good_until = registry_valid_until(obtained_at, max_age_days) if obtained_at is not None else checked_at
-            stored = []
-            for phone in page:
-                answer = answers[phone]
-                if answer.reason is not None:
-                    result.reasons[answer.reason.value] += 1
-                valid_until = good_until if answer.reason is None else checked_at
-                stored.append(Checked(phone, answer, registry.version.name, obtained_at, checked_at, valid_until))
-            with warehouse.session() as session:
-                store_answers(session, check, stored, first_sequence=next_sequence(session, check))
-            result.requests += 1
-            progress.add(len(page))
-    with warehouse.session() as session:
-        publish_flags(session, DNC_FLAGS, contacts, check, details={"phones": phones, "asked": to_ask}, now=utc_now())
-        result.verdicts = verdict_counts(session, read_slice(session, DNC_FLAGS, check.partition_key))
-    result.seconds = time.monotonic() - started
-    return result
+            found = [
+                Checked(
+                    phone=phone,
+                    answer=answers[phone],
+                    list_version=registry.version.name,
+                    obtained_at=obtained_at,
+                    checked_at=checked_at,
+                    valid_until=good_until if answers[phone].reason is None else checked_at,
+                )
+                for phone in page
+            ]
+            step.store(found)
+            step.answered(found)
+            step.result.requests += 1
+    return step.result

@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+import pyarrow as pa
+
 from leadscrub_pipeline import failpoints
 from leadscrub_pipeline.domain.verdicts import Answer
-from leadscrub_pipeline.warehouse.arrow import arrow_schema, to_table
+from leadscrub_pipeline.warehouse.arrow import to_table
+from leadscrub_pipeline.warehouse.evidence import PLAIN_COLUMNS, SCHEMA, ChainEnd
 from leadscrub_pipeline.warehouse.protocol import Session, Warehouse
 from leadscrub_pipeline.warehouse.schema import (
     ENRICHED_CONTACTS,
@@ -48,7 +51,7 @@ WHEN NOT MATCHED THEN INSERT ({", ".join(PHONE_VERDICTS.column_names)})
   VALUES ({", ".join("s." + name for name in PHONE_VERDICTS.column_names)})
 """
 
-_EVIDENCE_SCHEMA: Final = arrow_schema(SCRUB_EVIDENCE)
+_ROW_SCHEMA: Final = pa.schema([SCHEMA.field(name) for name in PLAIN_COLUMNS])
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,27 +95,22 @@ def phones_to_ask(
         yield page.column("phone").to_pylist()
 
 
-def store_answers(session: Session, check: Check, answers: Sequence[Checked], *, first_sequence: int) -> None:
-    """Append the evidence and merge the verdicts, both or neither."""
-    rows = [_row(check, checked, sequence) for sequence, checked in enumerate(answers, start=first_sequence)]
-    evidence = to_table(rows, _EVIDENCE_SCHEMA)
-    stage = session.create_stage("answers", _EVIDENCE_SCHEMA)
+def store_answers(session: Session, check: Check, end: ChainEnd, answers: Sequence[Checked]) -> ChainEnd:
+    """Append the evidence to its chain and merge the verdicts, both or neither; return the chain's new end."""
+    rows = [_row(check, checked, sequence) for sequence, checked in enumerate(answers, start=end.rows + 1)]
+    evidence, new_end = end.linked(to_table(rows, _ROW_SCHEMA))
+    stage = session.create_stage("answers", SCHEMA)
     session.load(stage, evidence)
     with session.transaction():
         names = ", ".join(SCRUB_EVIDENCE.column_names)
-        session.execute(f"INSERT INTO {SCRUB_EVIDENCE.full_name} ({names}) SELECT {names} FROM {stage}")
+        session.execute(
+            f"INSERT INTO {SCRUB_EVIDENCE.full_name} ({names}) SELECT {names} FROM {stage} ORDER BY sequence"
+        )
         session.execute(_MERGE.format(stage=stage))
         failpoints.reached("answers.before_commit")
     failpoints.reached("answers.after_commit")
     session.drop_stage(stage)
-
-
-def next_sequence(session: Session, check: Check) -> int:
-    found = session.rows(
-        f"SELECT COALESCE(MAX(sequence), 0) FROM {SCRUB_EVIDENCE.full_name} WHERE run_id = ? AND asset = ?",
-        [check.run_id, check.asset],
-    )
-    return int(found[0][0]) + 1
+    return new_end
 
 
 def publish_flags(
@@ -166,6 +164,4 @@ def _row(check: Check, checked: Checked, sequence: int) -> dict[str, object]:
         "obtained_at": checked.obtained_at,
         "checked_at": checked.checked_at,
         "valid_until": checked.valid_until,
-        "canonical": None,
-        "row_hash": None,
     }

@@ -1,0 +1,100 @@
+"""What both steps that check phones do alike: count, ask page by page, keep each answer with its evidence, publish.
+
+Asking the source is what differs, and stands with each step.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+
+from leadscrub_pipeline.domain.verdicts import utc_now
+from leadscrub_pipeline.ledger import Ledger
+from leadscrub_pipeline.steps.evidence import EvidenceChain, seal_what_is_left, sealed_chain
+from leadscrub_pipeline.steps.flag_report import FlagReport
+from leadscrub_pipeline.steps.progress import Progress
+from leadscrub_pipeline.warehouse.phone_verdicts import (
+    Check,
+    Checked,
+    count_phones,
+    count_phones_to_ask,
+    phones_to_ask,
+    publish_flags,
+    verdict_counts,
+)
+from leadscrub_pipeline.warehouse.protocol import Warehouse
+from leadscrub_pipeline.warehouse.schema import Table
+from leadscrub_pipeline.warehouse.slices import Slice, read_slice
+
+
+class FlagStep:
+    """A step at work: the phones that need asking, and where their answers go."""
+
+    def __init__(
+        self, warehouse: Warehouse, contacts: Slice, check: Check, chain: EvidenceChain, *, result: FlagReport,
+        now: datetime, report: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        self.result = result
+        self._warehouse = warehouse
+        self._contacts = contacts
+        self._check = check
+        self._chain = chain
+        self._now = now
+        self._progress = Progress(report, noun="phones", total=result.asked)
+
+    def phones(self, *, rows: int) -> Iterator[list[str]]:
+        """The phones without an unexpired verdict, in pages."""
+        return phones_to_ask(self._warehouse, self._contacts, self._check.source, self._now, rows=rows)
+
+    def answered(self, answers: Sequence[Checked]) -> None:
+        """Count answers; call it once for each, before or after it is stored."""
+        for checked in answers:
+            if checked.answer.reason is not None:
+                self.result.reasons[checked.answer.reason.value] += 1
+        self._progress.add(len(answers))
+
+    def store(self, answers: Sequence[Checked]) -> None:
+        """Keep answers and evidence, both or neither."""
+        if answers:
+            with self._warehouse.session() as session:
+                self._chain.store(session, answers)
+
+
+@contextmanager
+def flag_step(
+    warehouse: Warehouse,
+    ledger: Ledger,
+    contacts: Slice,
+    check: Check,
+    table: Table,
+    *,
+    report: Callable[[str], None],
+) -> Iterator[FlagStep]:
+    """Ask within the block; when it ends well the evidence is sealed, and then the partition's flags are published.
+
+    Raises:
+        FailedError: the contacts were replaced by another run in the meantime.
+    """
+    started = time.monotonic()
+    now = utc_now()
+    late = seal_what_is_left(warehouse, ledger)
+    with warehouse.session() as session:
+        phones = count_phones(session, contacts)
+        to_ask = count_phones_to_ask(session, contacts, check.source, now)
+    result = FlagReport(
+        phones=phones,
+        asked=to_ask,
+        reused=phones - to_ask,
+        chains_sealed_late=late.chains,
+        rows_sealed_late=late.rows,
+        chains_broken=late.broken,
+    )
+    with sealed_chain(warehouse, ledger, check) as chain:
+        yield FlagStep(warehouse, contacts, check, chain, result=result, now=now, report=report)
+    result.evidence_rows, result.evidence_root = chain.end.rows, chain.end.root
+    result.evidence_seal = chain.seal_entry
+    with warehouse.session() as session:
+        details = {"phones": phones, "asked": to_ask}
+        publish_flags(session, table, contacts, check, details=details, now=utc_now())
+        result.verdicts = verdict_counts(session, read_slice(session, table, check.partition_key))
+    result.seconds = time.monotonic() - started
