@@ -30,6 +30,7 @@ from leadscrub_pipeline_tests.ledger_support import (  # noqa: F401 - fixtures
     new_postgres_database,
     open_ledger,
     other_run,
+    send,
     where,
 )
 
@@ -196,3 +197,17 @@ def test_workers_killed_at_any_moment_never_leave_a_bill_the_ledger_does_not_kno
     assert {scope: n for scope, n in reserved.items() if scope.startswith("run:")} == {
         scope: kept[scope.removeprefix("run:")] for scope in reserved if scope.startswith("run:")
     }
+
+
+def test_others_see_what_a_process_asks_that_opened_its_ledger_twice(tmp_path):
+    # Opening it anew opened and closed the file, which took the locks of the connections that were open.
+    # The next process to end deleted the WAL under them: what was then written nobody else saw, and a kill lost it.
+    path = tmp_path / "ledger.sqlite"
+    with open_now(path) as ledger:
+        claim_ids(ledger, keys(1, start=20))
+        open_now(path).close()
+        with children(str(path), ("claim_everybody", "run-2", "0")) as (child,):
+            child.wait(30)
+        send(ledger, *claim_ids(ledger, keys(2)))
+        with children(str(path), ("claim_everybody", "run-3", "3")) as (child,):
+            assert len(child.stdout.readline().split()) == 1
