@@ -14,7 +14,7 @@ from leadscrub_pipeline import failpoints
 from leadscrub_pipeline.warehouse.arrow import arrow_schema, to_table
 from leadscrub_pipeline.warehouse.protocol import Session, Warehouse
 from leadscrub_pipeline.warehouse.schema import ENRICHED_CONTACTS, ERASED, IDENTITY_COLUMNS, PERSON_CACHE, RAW_LEADS
-from leadscrub_pipeline.warehouse.slices import Slice, replace_slice, require_unchanged
+from leadscrub_pipeline.warehouse.slices import LEADS_RUN, Slice, replace_slice, require_unchanged
 
 STAGED: Final = tuple(name for name in ENRICHED_CONTACTS.column_names if name not in ("partition_key", "run_id"))
 """Columns of a staged contact: all but the partition and the run."""
@@ -104,7 +104,7 @@ class ContactStage:
                     run_id,
                     select=f"SELECT ?, ?, {', '.join(STAGED)} FROM {self._table}",
                     params=[self._partition_key, run_id],
-                    details=details,
+                    details={**details, LEADS_RUN: leads.run_id},
                     now=now,
                 )
                 session.execute(_MERGE_CACHE.format(stage=self._table, key_version=key_version))

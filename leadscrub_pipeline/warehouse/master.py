@@ -13,6 +13,7 @@ import orjson
 from leadscrub_pipeline import failpoints
 from leadscrub_pipeline.domain.phones import mask_phone
 from leadscrub_pipeline.domain.verdicts import CCC, DNC, LASTING_REASONS, Reason
+from leadscrub_pipeline.errors import FailedError
 from leadscrub_pipeline.warehouse.protocol import Dialect, Session
 from leadscrub_pipeline.warehouse.schema import (
     ENRICHED_CONTACTS,
@@ -23,7 +24,7 @@ from leadscrub_pipeline.warehouse.schema import (
     PUBLISHED_IDENTITIES,
     RAW_LEADS,
 )
-from leadscrub_pipeline.warehouse.slices import Slice, require_unchanged
+from leadscrub_pipeline.warehouse.slices import LEADS_RUN, Slice, require_unchanged
 
 _SLOTS: Final = (1, 2, 3)
 
@@ -124,8 +125,9 @@ def publish(
     """Merge the partition's leads into the master table, all or nothing.
 
     Raises:
-        FailedError: a slice was replaced by another run in the meantime.
+        FailedError: a slice was replaced by another run in the meantime, or the leads since their contacts were found.
     """
+    _require_contacts_of(leads, contacts)
     ranges = _lead_ranges(session, contacts)
     publishable = _gather(session, dialect, leads, contacts, publication, ranges, now)
     failpoints.reached("master.gathered")
@@ -139,6 +141,15 @@ def publish(
     failpoints.reached("master.after_commit")
     session.drop_stage(publishable)
     return published
+
+
+def _require_contacts_of(leads: Slice, contacts: Slice) -> None:
+    """Leads that were selected anew have other numbers: their contacts would be other people's."""
+    if contacts.details.get(LEADS_RUN, leads.run_id) != leads.run_id:
+        raise FailedError(
+            f"raw_leads of partition {leads.partition_key} was replaced by another run after its contacts were found. "
+            "Nothing was published; materialize enriched_contacts and what comes after it again."
+        )
 
 
 def _lead_ranges(session: Session, contacts: Slice) -> list[tuple[int, int]]:
@@ -250,6 +261,7 @@ WITH f AS (
   FROM {ENRICHED_CONTACTS.full_name} AS e
   JOIN {RAW_LEADS.full_name} AS r
     ON r.partition_key = e.partition_key AND r.run_id = ? AND r.lead_number = e.lead_number
+    AND r.person_key = e.person_key
   LEFT JOIN {known_ids} AS p ON p.person_key = e.person_key
   {joins}
   WHERE e.partition_key = ? AND e.run_id = ? AND e.lead_number > ? AND e.lead_number <= ?

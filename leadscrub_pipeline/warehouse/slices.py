@@ -18,6 +18,9 @@ _ASSET_OF: Final = {
     "DNC_FLAGS": "dnc_flags",
 }
 
+LEADS_RUN: Final = "leads_run_id"
+"""Among the details of ENRICHED_CONTACTS: the run whose leads the contacts are of."""
+
 
 @dataclass(frozen=True, slots=True)
 class Slice:
