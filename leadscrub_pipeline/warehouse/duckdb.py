@@ -27,7 +27,7 @@ from leadscrub_pipeline.warehouse import callable_phones
 from leadscrub_pipeline.warehouse.arrow import stored
 from leadscrub_pipeline.warehouse.duckdb_engine import engine_with_sources, literal, quoted, shared_engine, show_source
 from leadscrub_pipeline.warehouse.protocol import OutputColumn, OutputType
-from leadscrub_pipeline.warehouse.schema import DATABASE, SCHEMA_VERSION, STAMP, TABLES, ColumnType, Table
+from leadscrub_pipeline.warehouse.schema import CALLABLE_PHONES, DATABASE, SCHEMA_VERSION, STAMP, TABLES, ColumnType, Table
 from leadscrub_pipeline.warehouse.sources import Readable, SourceTable, find_sources, readable
 
 _TYPES: Final[dict[ColumnType, str]] = {
@@ -422,9 +422,21 @@ def _check_stamp(session: DuckdbSession, kind: str) -> None:
 
 
 def _renew_view(session: DuckdbSession) -> None:
+    """Make the view when its definition is new, and again when somebody dropped or changed it."""
     definition = callable_phones.view_definition(DuckdbDialect())
-    checksum = callable_phones.checksum(definition)
-    stored = session.rows(f"SELECT value FROM {STAMP.full_name} WHERE name = 'callable_phones'")
-    if stored != [(checksum,)]:
+    wanted = {"callable_phones": callable_phones.checksum(definition), "callable_phones_stored": _stored_view(session)}
+    stored = dict(session.rows(f"SELECT name, value FROM {STAMP.full_name} WHERE name LIKE 'callable_phones%'"))
+    if stored != wanted:
         session.execute(definition)
-        _store_fact(session, "callable_phones", checksum)
+        for name, value in (wanted | {"callable_phones_stored": _stored_view(session)}).items():
+            _store_fact(session, name, value)
+
+
+def _stored_view(session: DuckdbSession) -> str:
+    """The checksum of the view as the engine has it; empty when it has none."""
+    schema, name = CALLABLE_PHONES.split(".")[1:]
+    found = session.rows(
+        "SELECT sql FROM duckdb_views() WHERE database_name = ? AND upper(schema_name) = ? AND upper(view_name) = ?",
+        [DATABASE, schema, name],
+    )
+    return callable_phones.checksum(found[0][0]) if found else ""
