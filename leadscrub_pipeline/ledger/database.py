@@ -155,6 +155,8 @@ def _prepare_file(path: Path, *, create: bool) -> None:
             # connections. Another process then took itself for the last one and deleted the WAL with what they wrote.
             with suppress(FileExistsError):
                 os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+            if path.is_dir():
+                raise IsADirectoryError
         if path.stat().st_mode & 0o077:
             path.chmod(0o600)
     except OSError as error:
