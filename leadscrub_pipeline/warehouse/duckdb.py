@@ -27,7 +27,15 @@ from leadscrub_pipeline.warehouse import callable_phones
 from leadscrub_pipeline.warehouse.arrow import stored
 from leadscrub_pipeline.warehouse.duckdb_engine import engine_with_sources, literal, quoted, shared_engine, show_source
 from leadscrub_pipeline.warehouse.protocol import OutputColumn, OutputType
-from leadscrub_pipeline.warehouse.schema import CALLABLE_PHONES, DATABASE, SCHEMA_VERSION, STAMP, TABLES, ColumnType, Table
+from leadscrub_pipeline.warehouse.schema import (
+    CALLABLE_PHONES,
+    DATABASE,
+    SCHEMA_VERSION,
+    STAMP,
+    TABLES,
+    ColumnType,
+    Table,
+)
 from leadscrub_pipeline.warehouse.sources import Readable, SourceTable, find_sources, readable
 
 _TYPES: Final[dict[ColumnType, str]] = {
@@ -226,6 +234,17 @@ def _foreign_errors() -> Iterator[None]:
         raise FailedError(f"The warehouse refused a statement ({type(error).__name__}).") from None
 
 
+@contextmanager
+def _interrupts() -> Iterator[None]:
+    """An interrupt stays one. DuckDB ends its statement, forgets what the signal's handler raised, and has an error."""
+    try:
+        yield
+    except RuntimeError as error:
+        if str(error) == "Query interrupted":
+            raise KeyboardInterrupt from None
+        raise
+
+
 class DuckdbWarehouse:
     """PROCESSED_DATA_DB in one file, and the user's source tables beside it."""
 
@@ -265,7 +284,7 @@ class DuckdbWarehouse:
     @contextmanager
     def session(self, *, scripts: bool = False) -> Iterator[DuckdbSession]:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with self._file_turn(), self._connection(with_sources=scripts) as connection:
+        with _interrupts(), self._file_turn(), self._connection(with_sources=scripts) as connection:
             self._attach(connection)
             try:
                 session = DuckdbSession(connection, self)
