@@ -18,7 +18,7 @@ from typing import Any, Final, Literal
 import duckdb
 import pyarrow as pa
 
-from leadscrub_pipeline import failpoints
+from leadscrub_pipeline import failpoints, interrupts
 from leadscrub_pipeline.domain.dialects import to_duckdb
 from leadscrub_pipeline.domain.guard import guard
 from leadscrub_pipeline.domain.scripts import LeadScript
@@ -123,16 +123,16 @@ class DuckdbSession:
         self._warehouse = warehouse
 
     def execute(self, sql: str, params: Sequence[object] = ()) -> int:
-        with _foreign_errors():
+        with _interruptible(), _foreign_errors():
             result = self._connection.execute(sql, [stored(value) for value in params]).fetchone()
         return int(result[0]) if result and isinstance(result[0], int) else 0
 
     def rows(self, sql: str, params: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        with _foreign_errors():
+        with _interruptible(), _foreign_errors():
             return self._connection.execute(sql, [stored(value) for value in params]).fetchall()
 
     def table(self, sql: str, params: Sequence[object] = ()) -> pa.Table:
-        with _foreign_errors():
+        with _interruptible(), _foreign_errors():
             return self._connection.sql(sql, params=[stored(value) for value in params]).to_arrow_table()
 
     def load(self, table: str, data: pa.Table) -> int:
@@ -160,14 +160,19 @@ class DuckdbSession:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        self.execute("BEGIN TRANSACTION")
+        self._at_transaction("BEGIN TRANSACTION")
         try:
             yield
         except BaseException:
             with suppress(duckdb.Error, UnavailableError, FailedError):
                 self._connection.execute("ROLLBACK")
             raise
-        self.execute("COMMIT")
+        self._at_transaction("COMMIT")
+
+    def _at_transaction(self, statement: str) -> None:
+        """Not to be interrupted: nobody would know whether it was carried out."""
+        with _foreign_errors():
+            self._connection.execute(statement)
 
     def select_leads(self, script: LeadScript) -> tuple[str, tuple[OutputColumn, ...]]:
         warehouse = self._warehouse
@@ -231,18 +236,26 @@ def _foreign_errors() -> Iterator[None]:
     except duckdb.OutOfMemoryException:
         raise UnavailableError("The warehouse ran out of memory. Raise LEADSCRUB_DUCKDB_MEMORY.") from None
     except duckdb.Error as error:
+        # A disk that is full at COMMIT is no IOException.
+        if isinstance(error, duckdb.TransactionException) and "Could not write file" in str(error):
+            raise UnavailableError(
+                "The warehouse could not store a transaction, and nothing of it was stored: check disk space under "
+                "LEADSCRUB_HOME."
+            ) from None
         raise FailedError(f"The warehouse refused a statement ({type(error).__name__}).") from None
 
 
 @contextmanager
-def _interrupts() -> Iterator[None]:
+def _interruptible() -> Iterator[None]:
     """An interrupt stays one. DuckDB ends its statement, forgets what the signal's handler raised, and has an error."""
-    try:
-        yield
-    except RuntimeError as error:
-        if str(error) == "Query interrupted":
-            raise KeyboardInterrupt from None
-        raise
+    with interrupts.at_once():
+        try:
+            yield
+        except RuntimeError as error:
+            if str(error) == "Query interrupted":
+                interrupts.check()
+                raise KeyboardInterrupt from None
+            raise
 
 
 class DuckdbWarehouse:
@@ -284,7 +297,7 @@ class DuckdbWarehouse:
     @contextmanager
     def session(self, *, scripts: bool = False) -> Iterator[DuckdbSession]:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with _interrupts(), self._file_turn(), self._connection(with_sources=scripts) as connection:
+        with self._file_turn(), self._connection(with_sources=scripts) as connection:
             self._attach(connection)
             try:
                 session = DuckdbSession(connection, self)
@@ -332,8 +345,11 @@ class DuckdbWarehouse:
         """Within this process one session at a time; DuckDB has no queue of its own."""
         with _held_files_guard:
             turn = _held_files.setdefault(self.path, threading.Lock())
-        if not turn.acquire(timeout=self._lock_wait):
-            raise self._busy()
+        deadline = time.monotonic() + self._lock_wait
+        while not turn.acquire(timeout=0.1):
+            interrupts.check()
+            if time.monotonic() > deadline:
+                raise self._busy()
         try:
             yield
         finally:
@@ -359,7 +375,8 @@ class DuckdbWarehouse:
                     ) from None
                 if time.monotonic() > deadline:
                     raise self._busy() from None
-                time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - spreads the waiters, guards nothing
+                # Spread, so that the waiters do not come all at once.
+                interrupts.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - guards nothing
                 pause = min(pause * 1.5, 0.5)
             else:
                 self.path.chmod(0o600)
