@@ -39,8 +39,10 @@ def enriched_contacts(
     to it. Leads that are not answered now (cap, another run asking, unknown outcome) are
     deferred or held, and come again by themselves. Without a retry policy on purpose.
     """
+    from leadscrub_pipeline.steps.adoption import require_adopted
     from leadscrub_pipeline.steps.enrichment import enrich
     from leadscrub_pipeline.vendors.idicore import endpoint_of
+    from leadscrub_pipeline.warehouse.leads import require_current_keys
     from leadscrub_pipeline.warehouse.slices import read_slice
 
     with named_failures():
@@ -49,6 +51,7 @@ def enriched_contacts(
         engine = warehouse.get()
         with engine.session() as session:
             leads = read_slice(session, RAW_LEADS, script.key)
+            require_current_keys(session, leads)
         terms = lookup_terms(
             current,
             endpoint=endpoint_of(current),
@@ -57,6 +60,8 @@ def enriched_contacts(
             partition_key=script.key,
         )
         with ledger.open() as book, book.partition_lease(script.key, holder=context.run.run_id):
+            with engine.session() as session:
+                require_adopted(session, book)
             result = enrich(engine, book, leads, terms, current, report=context.log.info)
     outcomes = {name: result.outcomes[name] for name in ("hit", "miss", "deferred", "held")}
     context.log.info(

@@ -43,6 +43,7 @@ def master_processed_db(
     additional_data. The first script to publish a person owns them; others count as taken.
     kept = published + deferred + held + taken.
     """
+    from leadscrub_pipeline.warehouse.leads import require_current_keys
     from leadscrub_pipeline.warehouse.master import Publication, masked_sample, publish
     from leadscrub_pipeline.warehouse.slices import read_slice
 
@@ -64,6 +65,7 @@ def master_processed_db(
         ):
             leads = read_slice(session, RAW_LEADS, script.key)
             contacts = read_slice(session, ENRICHED_CONTACTS, script.key)
+            require_current_keys(session, leads)
             result = publish(session, engine.dialect, leads, contacts, publication, now=utc_now())
             sample = masked_sample(session, script.key)
     context.log.info(

@@ -62,6 +62,7 @@ def raw_leads(
     Rejected leads stand with their reason in LEADSCRUB.REJECTED_LEADS. No lead is lost:
     selected = rejected + duplicate + already processed + kept.
     """
+    from leadscrub_pipeline.steps.adoption import require_adopted
     from leadscrub_pipeline.warehouse.leads import LeadSelection
 
     with named_failures():
@@ -74,6 +75,7 @@ def raw_leads(
             book.partition_lease(script.key, holder=context.run.run_id),
             engine.session(scripts=True) as session,
         ):
+            require_adopted(session, book)
             leads = LeadSelection(
                 session,
                 engine.dialect,

@@ -36,6 +36,7 @@ COMMANDS: Final = {
     "check": Entry("check:check", "Ask both lists about phone numbers."),
     "results": Entry("results:app", "Published leads: list, stats, export, withdraw."),
     "evidence": Entry("evidence:app", "Evidence of checks: verify, trace, export, prune."),
+    "adopt": Entry("adopt:adopt", "Take over what an older system paid for, from its master table and cache."),
     "ledger": Entry("ledger:app", "Paid lookups and what they cost."),
     "pause": Entry("pause:pause", "Grant no new paid lookup to any run, until resume."),
     "resume": Entry("pause:resume", "Grant paid lookups again."),

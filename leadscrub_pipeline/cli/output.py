@@ -5,7 +5,7 @@ only. Exit codes: 0 done, 1 findings or a failed run, 2 usage, 3 a dependency is
 unavailable, 4 refused by policy.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from typing import Annotated, Any, Final, NoReturn
@@ -57,6 +57,16 @@ def progress(text: str) -> Iterator[None]:
             yield
     else:
         yield
+
+
+@contextmanager
+def reporting(text: str) -> Iterator[Callable[[str], None]]:
+    """A spinner with what the work itself says of its progress, on a terminal only."""
+    if err.is_terminal:
+        with err.status(escape(text)) as status:
+            yield lambda line: status.update(escape(f"{text}: {line}"))
+    else:
+        yield lambda _line: None
 
 
 @contextmanager

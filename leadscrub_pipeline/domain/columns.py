@@ -6,7 +6,7 @@ worth belongs to ``people.py``.
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from leadscrub_pipeline.domain.scripts import IDENTITY_FIELDS, ColumnName, LeadScript
@@ -60,10 +60,13 @@ def recognise_columns(output_columns: Sequence[str], script: LeadScript) -> Colu
             the header names a column that is not there. Tells the columns there are and the
             header line that would settle it.
     """
+    return columns_of(output_columns, script.columns)
+
+
+def columns_of(output_columns: Sequence[str], named: Mapping[str, ColumnName]) -> ColumnMap:
+    """The same for columns that are no script's result, with the fields that are named."""
     _refuse_repeated(output_columns)
-    found: dict[str, str] = {
-        field: _named_column(name, field, output_columns) for field, name in script.columns.items()
-    }
+    found: dict[str, str] = {field: _named_column(name, field, output_columns) for field, name in named.items()}
     for field, columns in _claims(output_columns, taken=set(found.values())).items():
         if field in found:
             continue

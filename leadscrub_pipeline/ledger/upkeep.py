@@ -80,6 +80,14 @@ class Upkeep:
         with self._reading() as connection:
             return key_version(connection)
 
+    def require_key_version(self, version: int) -> None:
+        """Raises RefusedError when the ledger's person keys are of another version."""
+        if self.key_version() != version:
+            raise RefusedError(
+                "The ledger's person keys are of another version than this release makes, or a rekey was not finished. "
+                "Run leadscrub ledger rekey first."
+            )
+
     def begin_rekey(self, version: int) -> bool:
         with self._writing("beginning to rekey") as connection:
             return rekeying.begin(connection, version=version, owner=self._owner, now=self._now())

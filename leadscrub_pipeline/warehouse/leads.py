@@ -26,7 +26,7 @@ from leadscrub_pipeline.warehouse.schema import (
     RAW_LEADS,
     REJECTED_LEADS,
 )
-from leadscrub_pipeline.warehouse.slices import replace_slice
+from leadscrub_pipeline.warehouse.slices import Slice, replace_slice
 
 AlreadyProcessed = Literal["skip", "include"]
 
@@ -323,6 +323,22 @@ def selection_query(
         f"FROM (SELECT {', '.join(identity)}, {dialect.json_object(extras)} AS additional "
         f"FROM ({statement}) AS script) AS lead"
     )
+
+
+def require_current_keys(session: Session, leads: Slice, version: int = KEY_VERSION) -> None:
+    """Leads that were selected before a rekey would be asked about, and published, as strangers.
+
+    Raises:
+        FailedError: the slice was made under another version of the person key.
+    """
+    if session.rows(
+        f"SELECT 1 FROM {RAW_LEADS.full_name} WHERE {leads.where} AND key_version <> ? LIMIT 1",
+        [*leads.params, version],
+    ):
+        raise FailedError(
+            f"The leads of partition {leads.partition_key} were selected under another version of the person key. "
+            "Materialize raw_leads and what comes after it again."
+        )
 
 
 def identity_hash(dialect: Dialect) -> str:
