@@ -30,6 +30,13 @@ BOUNDS: Final = (
     Bound(
         "enriched_contacts, 10,000 leads, 200 workers, 300 ms: time over the ideal", "enrichment", "ratio", "x", 1.25
     ),
+    Bound(
+        "ledger and evidence over enriched_contacts, 10,000 leads, 200 workers, 300 ms",
+        "ledger_and_evidence",
+        "ratio",
+        "x",
+        0.10,
+    ),
     Bound("200 leads, no latency: five assets over an empty run of five", "overhead", "over_seconds", "s", 2.0),
     Bound("100,000 leads end to end: peak memory of the run", "end_to_end_100k", "peak_mb", "MB", 700.0),
     Bound(
