@@ -5,6 +5,7 @@ have their own modules.
 """
 
 from collections import Counter
+from dataclasses import asdict
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated
@@ -13,15 +14,17 @@ import typer
 
 from leadscrub_pipeline.cli import unknowns
 from leadscrub_pipeline.cli.backup import backup, restore
-from leadscrub_pipeline.cli.output import JsonOption, note, print_json, print_table
+from leadscrub_pipeline.cli.output import JsonOption, note, print_json, print_table, reporting
 from leadscrub_pipeline.cli.pause import print_pause
 from leadscrub_pipeline.cli.reconcile import reconcile
 from leadscrub_pipeline.cli.times import METAVAR, utc_time
-from leadscrub_pipeline.deployment import PROVIDER, open_ledger, read_ledger
+from leadscrub_pipeline.deployment import PROVIDER, open_ledger, open_warehouse, read_ledger
 from leadscrub_pipeline.errors import UsageError
 from leadscrub_pipeline.ledger import Summary
 from leadscrub_pipeline.ledger.controls import Pause
 from leadscrub_pipeline.settings import Settings, load_settings
+from leadscrub_pipeline.steps.rebuilding import rebuild_person_cache
+from leadscrub_pipeline.steps.rekeying import rekey as rekey_people
 from leadscrub_pipeline.vendors.idicore import endpoint_of
 
 app = typer.Typer(help="Paid lookups: their cost, their unknowns, the invoice, backups.", no_args_is_help=True)
@@ -157,3 +160,51 @@ def _as_json(spent: Summary, pause: Pause | None, since: datetime | None, until:
         "reused": {"leads": spent.reused, "saved": spent.saved, "rows": _reuse_rows(spent)},
         "paused": None if pause is None else pause._asdict(),
     }
+
+
+@app.command()
+def rebuild(
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what would change; write nothing.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make PERSON_CACHE again from the ledger and the publications.
+
+    The cache says who needs no visit; the ledger alone decides on money. Use it when the warehouse's file was restored
+    or changed by hand.
+    """
+    settings = load_settings()
+    warehouse = open_warehouse(settings)
+    with reporting("Rebuilding PERSON_CACHE"), open_ledger(settings) as ledger, warehouse.session() as session:
+        found = rebuild_person_cache(session, warehouse.dialect, ledger, dry_run=dry_run)
+    if as_json:
+        print_json(asdict(found))
+        return
+    print_table("PERSON_CACHE", [{"what": name, "people": count} for name, count in asdict(found).items()])
+    note("Nothing was written (--dry-run)." if dry_run else "PERSON_CACHE is rebuilt.")
+
+
+@app.command()
+def rekey(
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what would move; write nothing.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Carry everybody who was paid for over to the person keys of this release.
+
+    Needed once when a release brings a new version of the keys; until then runs refuse to look anybody up. People are
+    known by the master table and the leads that were selected last; of others only the old key is known, and they are
+    counted. Published record ids stay. Started again, it goes on where it stopped.
+    """
+    settings = load_settings()
+    with reporting("Rekeying") as report, open_ledger(settings) as ledger:
+        found = rekey_people(open_warehouse(settings), ledger, dry_run=dry_run, report=report)
+    if as_json:
+        print_json(asdict(found))
+        return
+    if found.was_done:
+        note(f"The ledger has the keys of version {found.version} already.")
+        return
+    counts = {name: count for name, count in asdict(found).items() if name not in {"was_done", "seconds"}}
+    print_table("Rekey", [{"what": name, "count": count} for name, count in counts.items()])
+    note("Nothing was written (--dry-run)." if dry_run else f"The keys are of version {found.version} now.")

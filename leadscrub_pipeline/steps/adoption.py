@@ -23,7 +23,14 @@ from leadscrub_pipeline.settings import Settings
 from leadscrub_pipeline.steps.old_cache import CachedLookup, OldCache
 from leadscrub_pipeline.steps.progress import Progress
 from leadscrub_pipeline.steps.rebuilding import rebuild_person_cache
-from leadscrub_pipeline.warehouse.adoption import CONTACT_COLUMNS, NO_SCRIPT, PUBLISHED, OldRows, has_published_rows
+from leadscrub_pipeline.warehouse.adoption import (
+    CONTACT_COLUMNS,
+    NO_SCRIPT,
+    PAGE_ROWS,
+    PUBLISHED,
+    OldRows,
+    has_published_rows,
+)
 from leadscrub_pipeline.warehouse.leads import people_of
 from leadscrub_pipeline.warehouse.protocol import Session, Warehouse
 
@@ -80,6 +87,7 @@ def adopt(
     cache: Path | None = None,
     dry_run: bool = False,
     report: Callable[[str], None],
+    page_rows: int = PAGE_ROWS,
 ) -> Adopted:
     """Adopt the master table's older rows and a cache file, page by page; started again, it goes on.
 
@@ -91,7 +99,7 @@ def adopt(
     old_cache = None if cache is None else OldCache(cache)
     with warehouse.session() as session:
         adoption = _Adoption(session, warehouse, ledger, settings, dry_run=dry_run, report=report)
-        adoption.run(old_cache)
+        adoption.run(old_cache, page_rows=page_rows)
         return adoption.result
 
 
@@ -115,7 +123,7 @@ class _Adoption:
         self._now = time_to_micros(utc_now())
         self.result = Adopted()
 
-    def run(self, cache: OldCache | None) -> None:
+    def run(self, cache: OldCache | None, *, page_rows: int) -> None:
         started = time.monotonic()
         result = self.result
         old = OldRows(self._session, self._dialect)
@@ -123,7 +131,7 @@ class _Adoption:
         if not self._dry_run:
             self._ledger.upkeep.note_adoption(UNDER_WAY)
         progress = Progress(self._report, noun="rows of the master table", total=old.count)
-        for page in old.pages():
+        for page in old.pages(rows=page_rows):
             self._adopt_page(old, page)
             progress.add(page.num_rows)
         if cache is not None:

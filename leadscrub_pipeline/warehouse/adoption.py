@@ -80,14 +80,14 @@ class OldRows:
         self.count = int(session.rows(f"SELECT COUNT(*) FROM {self._rows}")[0][0])
         self.known = int(session.rows(f"SELECT COUNT(*) FROM {MASTER.full_name}")[0][0]) - self.count
 
-    def pages(self) -> Iterator[pa.Table]:
+    def pages(self, *, rows: int) -> Iterator[pa.Table]:
         """record_id (None when it is not one row's own), partition_key, processed_at, identity, its hash, contacts."""
         columns = ", ".join(("record_id", "partition_key", "processed_at", *IDENTITY_COLUMNS, *CONTACT_COLUMNS))
-        for first in range(0, self.count, PAGE_ROWS):
+        for first in range(0, self.count, rows):
             yield self._session.table(
                 f"SELECT {columns}, {identity_hash(self._dialect)} AS identity_hash FROM {self._rows} "
                 "WHERE row_number > ? AND row_number <= ? ORDER BY row_number",
-                [first, first + PAGE_ROWS],
+                [first, first + rows],
             )
 
     def note(self, published: pa.Table) -> None:
