@@ -19,6 +19,7 @@ from leadscrub_pipeline.ledger import Ledger
 from leadscrub_pipeline.ledger.evidence_roots import Chain, Seal
 from leadscrub_pipeline.ledger.pruning import Pruning
 from leadscrub_pipeline.ledger.trace_reading import Lookup
+from leadscrub_pipeline.steps.evidence import EARLIER_ASSET, EARLIER_RUN
 from leadscrub_pipeline.steps.evidence_report import render
 from leadscrub_pipeline.steps.pack_facts import PackFacts, ProcessLine, Told
 from leadscrub_pipeline.steps.pack_files import Columns, PackWriter, Row, WrittenFile, new_folder
@@ -114,9 +115,17 @@ class _Sealed:
     seals: dict[tuple[str, str], list[Seal]]
     prunings: tuple[Pruning, ...]
 
-    def of(self, run_id: str | None, asset: str | None) -> list[Sealing]:
-        found = self.seals.get((run_id or "", asset or ""), [])
-        return [Sealing(seal.row_count, seal.entry, seal.sealed_at) for seal in found]
+    def of(self, run_id: str | None, asset: str | None) -> list[Seal]:
+        return self.seals.get((run_id or "", asset or ""), [])
+
+    def over(self, process: Process) -> list[Sealing]:
+        """The seals over a process's rows; what was made before evidence was chained has one for all of it."""
+        if process.with_hash:
+            return [
+                Sealing(seal.row_count, seal.entry, seal.sealed_at) for seal in self.of(process.run_id, process.asset)
+            ]
+        earlier = self.of(EARLIER_RUN, EARLIER_ASSET)[-1:]
+        return [Sealing(process.last_sequence, seal.entry, seal.sealed_at) for seal in earlier]
 
 
 def write_pack(
@@ -163,7 +172,7 @@ def write_pack(
         checks = writer.pages(
             "checks.csv",
             [name for name in CHECK_COLUMNS if not (masked and name in _ROOTS)],
-            _checks(warehouse, period, facts, sealed.of, masked=masked, report=report),
+            _checks(warehouse, period, facts, sealed.over, masked=masked, report=report),
         )
         writer.csv("process_log.csv", _PROCESS, (_process_row(line, masked=masked) for line in lines))
         unknown_checks = sum(reason.checks for reason in facts.unknowns)
@@ -223,10 +232,9 @@ def _process_lines(facts: PeriodFacts, sealed: _Sealed, period: Period) -> list[
 
 
 def _process_line(process: Process, chains: Mapping[tuple[str, str], Chain], sealed: _Sealed) -> ProcessLine:
-    key = (process.run_id or "", process.asset or "")
-    chain = chains.get(key)
-    seals = sealed.seals.get(key, [])
-    covered = chain.row_count if chain is not None else 0
+    chain = chains.get((process.run_id or "", process.asset or ""))
+    seals = sealed.over(process)
+    covered = max((seal.rows for seal in seals), default=0)
     return ProcessLine(
         run_id=process.run_id,
         asset=process.asset,
@@ -245,12 +253,12 @@ def _process_line(process: Process, chains: Mapping[tuple[str, str], Chain], sea
         root=chain.root if chain is not None and seals else None,
         seal_entry=seals[-1].entry if seals else None,
         sealed_at=seals[-1].sealed_at.replace(tzinfo=None) if seals else None,
-        pruned_at=None,
+        pruned_at=None if chain is None or chain.pruned_at is None else chain.pruned_at.replace(tzinfo=None),
     )
 
 
 def _pruned_line(chain: Chain, sealed: _Sealed) -> ProcessLine:
-    seals = sealed.seals.get((chain.run_id, chain.asset), [])
+    seals = sealed.of(chain.run_id, chain.asset)
     opened = chain.opened_at.replace(tzinfo=None)
     return ProcessLine(
         run_id=chain.run_id,

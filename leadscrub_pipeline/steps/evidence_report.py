@@ -118,12 +118,12 @@ def _verification(facts: PackFacts) -> str:
     told = facts.verified
     late = [version for version in facts.period.versions if version.has_cleared_too_late]
     read = f"{counted(told.rows, 'row')} of evidence in {counted(told.chains, 'chain')}, {counted(told.seals, 'seal')}"
-    if told.findings:
+    if told.count:
         findings = "".join(f"<li>{escape(text)}</li>" for text in told.findings[:MOST_LINES])
-        left = len(told.findings) - MOST_LINES
+        left = told.count - min(len(told.findings), MOST_LINES)
         more = f"<p>And {left:,} more; <code>leadscrub evidence verify</code> lists all.</p>" if left > 0 else ""
         result = (
-            f'<div class="box bad"><p><b>Not intact: {counted(len(told.findings), "finding")}.</b> '
+            f'<div class="box bad"><p><b>Not intact: {counted(told.count, "finding")}.</b> '
             f"All evidence there is was read ({read}). What a finding names should not be relied upon before it is "
             f"explained.</p><ul>{findings}</ul>{more}</div>"
         )
@@ -159,7 +159,7 @@ def _verification(facts: PackFacts) -> str:
 def _process() -> str:
     return (
         "<h2>What is done with each number</h2><ol>"
-        "<li>Every number that a lead script brings is checked against the national Do-Not-Call registry "
+        "<li>Every number found for a lead is checked against the national Do-Not-Call registry "
         "and against a commercial list of known litigators, before it is released.</li>"
         "<li>The answer is stored with the version of the list, the time that version was obtained, the time of the "
         "check, the run, the script as it was run and the permissible purpose, before anything is released on its "
@@ -177,8 +177,8 @@ def _lists(facts: PackFacts) -> str:
     registry = [version for version in facts.period.versions if version.source == DNC]
     others = [version for version in facts.period.versions if version.source != DNC]
     text = (
-        "<h2>Versions of the lists</h2><p>A registry version may be called by for 31 days from the day it was obtained "
-        "(16 CFR 310.4(b)(3)(iv); 47 CFR 64.1200(c)(2)(i)(D)). What counts is its age on the day of the call.</p>"
+        "<h2>Versions of the lists</h2><p>Calls may rest on a registry version for 31 days from the day it was "
+        "obtained (16 CFR 310.4(b)(3)(iv); 47 CFR 64.1200(c)(2)(i)(D)). What counts is its age on the day of the call.</p>"
     )
     if registry:
         rows = [
@@ -395,4 +395,4 @@ def _words(reason: str | None) -> str:
 
 
 def _source(name: str | None) -> str:
-    return escape(_SOURCES.get(name or "", name or "-"))
+    return f'<td class="t">{escape(_SOURCES.get(name or "", name or "-"))}</td>'

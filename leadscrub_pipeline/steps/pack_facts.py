@@ -24,6 +24,8 @@ class Told:
     seals: int
     unsealed: int
     findings: tuple[str, ...]
+    count: int
+    """Of all findings; the sentences are the first."""
 
 
 @dataclass(frozen=True, slots=True)

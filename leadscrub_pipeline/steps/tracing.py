@@ -16,8 +16,10 @@ from leadscrub_pipeline.errors import UsageError
 from leadscrub_pipeline.ledger import Ledger
 from leadscrub_pipeline.ledger.evidence_roots import Seal
 from leadscrub_pipeline.ledger.trace_reading import Lookup, Seals
+from leadscrub_pipeline.steps.evidence import EARLIER_ASSET, EARLIER_RUN
 from leadscrub_pipeline.warehouse.arrow import aware
 from leadscrub_pipeline.warehouse.evidence_reading import (
+    CheckMade,
     PhoneStory,
     find_record,
     people_of_records,
@@ -59,7 +61,8 @@ def trace(warehouse: Warehouse, ledger: Ledger | None, name: str) -> Trace:
 def _phone(session: Session, dialect: Dialect, ledger: Ledger | None, phone: str) -> Trace:
     story = read_phone(session, dialect, phone)
     people = people_of_records(session, list(dict.fromkeys(holder.record_id for holder in story.holders)))
-    seals = Seals(()) if ledger is None else ledger.seals_of_runs([check.run_id for check in story.checks])
+    runs = {EARLIER_RUN, *(check.run_id for check in story.checks)}
+    seals = Seals(()) if ledger is None else ledger.seals_of_runs(sorted(runs))
     until = story.callable_until
     return {
         "phone": phone,
@@ -71,10 +74,7 @@ def _phone(session: Session, dialect: Dialect, ledger: Ledger | None, phone: str
         },
         "verdicts": [_plain(asdict(verdict)) for verdict in story.verdicts],
         "rows": _rows(story, people, ledger),
-        "checks": [
-            {**_plain(asdict(check)), "seal": _seal(seals.covering(check.run_id, check.asset, check.sequence))}
-            for check in story.checks
-        ],
+        "checks": [{**_plain(asdict(check)), "seal": _seal(_covering(seals, check))} for check in story.checks],
     }
 
 
@@ -98,6 +98,13 @@ def _rows(story: PhoneStory, people: Mapping[str, set[str]], ledger: Ledger | No
 
 def _lookup(lookup: Lookup) -> Trace:
     return asdict(lookup)
+
+
+def _covering(seals: Seals, check: CheckMade) -> Seal | None:
+    """What was made before evidence was chained has one seal for all of it."""
+    if check.row_hash is None:
+        return next(iter(seals.of(EARLIER_RUN, EARLIER_ASSET)), None)
+    return seals.covering(check.run_id, check.asset, check.sequence)
 
 
 def _seal(seal: Seal | None) -> Trace | str:

@@ -5,7 +5,7 @@ Whether the evidence is sound is for evidence.py to say.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
@@ -69,6 +69,8 @@ class Process:
     unknown: int
     first_sequence: int
     last_sequence: int
+    with_hash: int
+    """Rows that have a hash; those made before evidence was chained have none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,8 @@ _TOTALS: Final = (
 
 _PROCESS: Final = f"""
 SELECT e.run_id, e.asset, e.partition_key, e.script_hash, e.purpose, e.source, MIN(e.checked_at), MAX(e.checked_at),
-  COUNT(*), {_BY_VERDICT}, MIN(COALESCE(e.sequence, 0)), MAX(COALESCE(e.sequence, 0))
+  COUNT(*), {_BY_VERDICT}, MIN(COALESCE(e.sequence, 0)), MAX(COALESCE(e.sequence, 0)),
+  COUNT(e.row_hash)
 {_OF}
 GROUP BY e.run_id, e.asset, e.partition_key, e.script_hash, e.purpose, e.source
 ORDER BY 7, 1, 2
@@ -253,8 +256,8 @@ class Sealing(NamedTuple):
     sealed_at: datetime
 
 
-SealsOf = Callable[[str | None, str | None], Sequence[Sealing]]
-"""The seals of a run and asset, that over the fewest rows first."""
+SealsOf = Callable[[Process], Sequence[Sealing]]
+"""The seals over a process's rows, that over the fewest rows first."""
 
 
 def check_pages(
@@ -282,14 +285,19 @@ def check_pages(
 
 
 def _pieces(process: Iterable[Process], seals_of: SealsOf, rows: int) -> Iterator[_Piece]:
-    spans: dict[tuple[str | None, str | None], tuple[int, int]] = {}
+    spans: dict[tuple[str | None, str | None], Process] = {}
     for each in process:  # a chain whose rows do not agree on their script has several
-        first, last = spans.get((each.run_id, each.asset), (each.first_sequence, each.last_sequence))
-        spans[each.run_id, each.asset] = min(first, each.first_sequence), max(last, each.last_sequence)
+        known = spans.get((each.run_id, each.asset), each)
+        spans[each.run_id, each.asset] = replace(
+            known,
+            first_sequence=min(known.first_sequence, each.first_sequence),
+            last_sequence=max(known.last_sequence, each.last_sequence),
+            with_hash=known.with_hash + each.with_hash,
+        )
     number = 0
-    for (run_id, asset), (first, last) in spans.items():
-        start = first
-        for end, entry, sealed_at in [*seals_of(run_id, asset), (last, None, None)]:
+    for (run_id, asset), span in spans.items():
+        start, last = span.first_sequence, span.last_sequence
+        for end, entry, sealed_at in [*seals_of(span), (last, None, None)]:
             while start <= min(end, last):
                 stop = min(end, last, start + rows - 1)
                 yield _Piece(number, run_id, asset, start, stop, entry, sealed_at and sealed_at.replace(tzinfo=None))
