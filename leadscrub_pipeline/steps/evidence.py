@@ -143,9 +143,10 @@ def is_earlier(extent: Extent) -> bool:
 
 def add_earlier(ends: dict[tuple[str, str], ChainEnd], page: pa.Table) -> None:
     """Take a page of rows without hashes to what was read of each run and asset before."""
-    for run_id, asset, rows in by_chain(page):
+    plain = page.drop_columns(["canonical", "row_hash"])
+    for run_id, asset, start, stop in by_chain(page):
         end = ends.get((run_id, asset)) or ChainEnd.none_yet(run_id, asset)
-        _, ends[run_id, asset] = end.linked(rows.drop_columns(["canonical", "row_hash"]))
+        _, ends[run_id, asset] = end.linked(plain.slice(start, stop - start))
 
 
 def earlier_root(ends: Iterable[ChainEnd]) -> tuple[int, str]:

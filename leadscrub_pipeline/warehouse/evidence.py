@@ -27,7 +27,7 @@ _VERSION: Final = "1"
 _ESCAPES: Final = (("\\", "\\\\"), ("|", "\\p"), ("\n", "\\n"), ("\r", "\\r"))
 _NULL: Final = "\\N"
 
-PAGE_ROWS: Final = 100_000
+PAGE_ROWS: Final = 50_000
 _CHAINS_AT_A_TIME: Final = 1_000
 
 
@@ -111,6 +111,9 @@ class Extent:
     last_checked_at: datetime | None
     is_timed: bool
     """Every row has a time that can be, so rows can be looked for by it."""
+    first_partition: str | None
+    last_partition: str | None
+    """By name; a chain is of one partition, and then they are the same."""
 
 
 _TIME: Final = (
@@ -122,7 +125,7 @@ _EXTENTS: Final = f"""
 SELECT run_id, asset, COUNT(*), COUNT(CASE WHEN sequence >= 1 THEN 1 END),
   COALESCE(MAX(CASE WHEN sequence >= 1 THEN sequence END), 0),
   COUNT(CASE WHEN row_hash IS NOT NULL OR canonical IS NOT NULL THEN 1 END),
-  MIN({_TIME}), MAX({_TIME}), COUNT({_TIME}) = COUNT(*)
+  MIN({_TIME}), MAX({_TIME}), COUNT({_TIME}) = COUNT(*), MIN(partition_key), MAX(partition_key)
 FROM {SCRUB_EVIDENCE.full_name}
 GROUP BY run_id, asset
 """
@@ -205,8 +208,8 @@ def _times(wanted: Sequence[Extent], name: str) -> list[Any]:
     return [getattr(extent, name) for extent in wanted]
 
 
-def by_chain(page: pa.Table) -> Iterator[tuple[str, str, pa.Table]]:
-    """A page in slices, each of one run and asset."""
+def by_chain(page: pa.Table) -> Iterator[tuple[str, str, int, int]]:
+    """Run, asset, first row and end of each chain in a page."""
     if page.num_rows == 0:
         return
     begins = pa.array([False] * (page.num_rows - 1), pa.bool_())
@@ -215,8 +218,7 @@ def by_chain(page: pa.Table) -> Iterator[tuple[str, str, pa.Table]]:
         begins = pc.or_(begins, pc.not_equal(column[1:], column[:-1]))
     starts = [0, *(index + 1 for index in pc.indices_nonzero(begins).to_pylist()), page.num_rows]
     for start, stop in pairwise(starts):
-        rows = page.slice(start, stop - start)
-        yield rows.column("run_id")[0].as_py(), rows.column("asset")[0].as_py(), rows
+        yield page.column("run_id")[start].as_py(), page.column("asset")[start].as_py(), start, stop
 
 
 def find_end(session: Session, run_id: str, asset: str) -> ChainEnd:
