@@ -7,6 +7,7 @@ from typing import Any, Final
 import dagster as dg
 
 from leadscrub_pipeline.errors import LeadscrubError, UnavailableError
+from leadscrub_pipeline.interrupts import deferred
 from leadscrub_pipeline.warehouse.schema import Table
 
 OWNERS: Final = ["team:data-engineering"]
@@ -51,9 +52,11 @@ def named_failures() -> Iterator[None]:
     """An error of ours as a failure with its sentence only; repeated only where another try can help.
 
     The cause is dropped on purpose: Dagster stores its text, and engines quote values in theirs.
+    An interrupt waits for a safe place in the step.
     """
     try:
-        yield
+        with deferred():
+            yield
     except LeadscrubError as error:
         raise dg.Failure(
             description=str(error),

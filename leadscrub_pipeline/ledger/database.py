@@ -21,6 +21,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from leadscrub_pipeline.domain.verdicts import utc_now
 from leadscrub_pipeline.errors import UnavailableError, UsageError
+from leadscrub_pipeline.interrupts import deferred
 
 LOCK_SECONDS: Final = 30
 DATABASE_ERRORS: Final = (SQLAlchemyError, sqlite3.Error)
@@ -86,8 +87,12 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """One transaction that no other writer of any process or host overlaps."""
-        with self._one_writer, self._writing.connect() as connection, connection.begin():
+        """One transaction that no other writer of any process or host overlaps.
+
+        An interrupt waits for its end: in the middle of it the lock would stay taken while
+        the interrupt is handled, and whoever puts the ledger in order would wait for it.
+        """
+        with deferred(), self._one_writer, self._writing.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager

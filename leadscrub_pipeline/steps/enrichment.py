@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from leadscrub_pipeline import interrupts
 from leadscrub_pipeline.domain.people import Person
 from leadscrub_pipeline.domain.verdicts import utc_now
 from leadscrub_pipeline.errors import FailedError, LeadscrubError
@@ -215,7 +216,7 @@ class _Step:
         """Wait one lease for other runs' answers, then defer the leads that are still being asked about."""
         deadline = time.monotonic() + self._lease_seconds
         while waiting and time.monotonic() < deadline:
-            time.sleep(min(1.0, self._lease_seconds / 10))
+            interrupts.sleep(min(1.0, self._lease_seconds / 10))
             still: list[Lead] = []
             for first in range(0, len(waiting), self._settings.etl_batch_size):
                 still += self._claim(fanout, waiting[first : first + self._settings.etl_batch_size])

@@ -16,7 +16,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 import uvloop
 
-from leadscrub_pipeline import failpoints
+from leadscrub_pipeline import failpoints, interrupts
 
 
 class Stoppable(Protocol):
@@ -98,7 +98,7 @@ class Fanout(Generic[Item, Result, Client]):
     def put(self, items: Sequence[Item]) -> None:
         """Hand over items in order; waits while all workers are busy."""
         if items:
-            self._call(self._put(items))
+            self._wait_for(self._put(items))
             failpoints.reached("fanout.handed_over")
         self._raise_failure()
 
@@ -113,14 +113,7 @@ class Fanout(Generic[Item, Result, Client]):
 
     def finish(self, *, report: Callable[[], None], every: float = 1.0) -> None:
         """Wait until every item is done, calling ``report`` now and then."""
-        ending = asyncio.run_coroutine_threadsafe(self._join(), self._loop)
-        while True:
-            try:
-                ending.result(timeout=every)
-            except TimeoutError:
-                report()
-            else:
-                break
+        self._wait_for(self._join(), meanwhile=report, every=every)
         report()
         self._raise_failure()
 
@@ -130,6 +123,23 @@ class Fanout(Generic[Item, Result, Client]):
 
     def _call(self, coroutine: Coroutine[Any, Any, Value]) -> Value:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    def _wait_for(
+        self, coroutine: Coroutine[Any, Any, None], *, meanwhile: Callable[[], None] = lambda: None, every: float = 60.0
+    ) -> None:
+        """As ``_call``, but an interrupt ends the waiting; what is waited for goes on."""
+        ending = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        # A plain lock, because an interrupt in the middle of a future's own waiting may leave that locked.
+        done = threading.Lock()
+        done.acquire()
+        ending.add_done_callback(lambda _: done.release())
+        while True:
+            with interrupts.at_once():
+                is_done = done.acquire(timeout=every)
+            if is_done:
+                break
+            meanwhile()
+        ending.result()
 
     def _close_loop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)

@@ -346,7 +346,7 @@ class DuckdbWarehouse:
         with _held_files_guard:
             turn = _held_files.setdefault(self.path, threading.Lock())
         deadline = time.monotonic() + self._lock_wait
-        while not turn.acquire(timeout=0.1):
+        while not turn.acquire(timeout=min(self._lock_wait, 0.1)):
             interrupts.check()
             if time.monotonic() > deadline:
                 raise self._busy()
