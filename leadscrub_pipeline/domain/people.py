@@ -145,6 +145,18 @@ def normal_parts(person: Person) -> NormalPerson:
     return NormalPerson(first, last, generation, street, unit, _place(person.city, person.state, person.zip_code))
 
 
+def could_be(lead: Person, parts: NormalPerson) -> bool:
+    """Whether a lead that lacks something is of this person, as far as it goes.
+
+    Everything it says must be the person's, and it must say the last name, and the first name or the street.
+    """
+    own = normal_parts(lead)
+    first, last, street = (not _is_placeholder(text) for text in (own.first, own.last, own.street))
+    said = (first, last, bool(own.generation), street, bool(own.unit), bool(own.place))
+    agrees = all(mine == theirs for mine, theirs, is_said in zip(own, parts, said, strict=True) if is_said)
+    return agrees and last and (first or street)
+
+
 def _key(version: int, parts: tuple[str, ...]) -> str:
     text = f"{version}\x1f" + "\x1f".join(parts)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]

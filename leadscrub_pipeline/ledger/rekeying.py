@@ -72,10 +72,9 @@ def move(connection: Connection, keys: Keys, *, version: int, now: int) -> Moved
     return moved
 
 
-def would_move(connection: Connection, keys: Keys, *, version: int) -> Moved:
-    """What ``move`` would do. Writes nothing, so it does not see who joins people of an earlier page."""
-    rows = _rows(connection, keys)
-    return _moved(rows, keys, version)[1]
+def would_move(connection: Connection, keys: Keys, *, version: int) -> set[str]:
+    """The old keys that ``move`` would move."""
+    return _moved(_rows(connection, keys), keys, version)[0]
 
 
 def people_left(connection: Connection, *, version: int) -> int:

@@ -96,8 +96,8 @@ class Upkeep:
         with self._writing("rekeying") as connection:
             return rekeying.move(connection, keys, version=version, now=self._now())
 
-    def would_move(self, keys: Keys, *, version: int) -> Moved:
-        """What ``move_keys`` would do, one page seen alone; writes nothing."""
+    def would_move(self, keys: Keys, *, version: int) -> set[str]:
+        """The old keys that ``move_keys`` would move; writes nothing."""
         with self._reading() as connection:
             return rekeying.would_move(connection, keys, version=version)
 

@@ -16,7 +16,7 @@ from leadscrub_pipeline.steps.progress import Progress
 from leadscrub_pipeline.steps.rebuilding import rebuild_person_cache
 from leadscrub_pipeline.warehouse.leads import people_of
 from leadscrub_pipeline.warehouse.protocol import Session, Warehouse
-from leadscrub_pipeline.warehouse.rekeying import PAGE_ROWS, SOURCES, KnownIdentities, move_publications
+from leadscrub_pipeline.warehouse.rekeying import PAGE_ROWS, SOURCES, KnownIdentities, WouldMove, move_publications
 
 KEYS_AT_A_TIME: Final = 2_000
 """In one transaction of the ledger, so that nobody waits long."""
@@ -62,15 +62,17 @@ def rekey(
     if not dry_run:
         upkeep.begin_rekey(version)
     with warehouse.session() as session:
+        counted = WouldMove(session) if dry_run else None
         for table in SOURCES:
             known = KnownIdentities(session, warehouse.dialect, table, page_rows=page_rows)
             result.identities += known.count
             progress = Progress(report, noun=f"identities of {table.name}", total=known.count)
             for page in known.pages():
-                _carry_over(session, warehouse, ledger, _new_keys(page, rules, version), result, dry_run=dry_run)
+                _carry_over(session, warehouse, ledger, _new_keys(page, rules, version), result, counted)
                 progress.add(page.num_rows)
         result.unknown = upkeep.people_left(version)
-        if dry_run:
+        if counted is not None:
+            result.moved, result.merged = counted.count()
             result.unknown -= result.moved
         else:
             rebuild_person_cache(session, warehouse.dialect, ledger)
@@ -92,18 +94,24 @@ def _new_keys(page: pa.Table, rules: KeyRules, version: int) -> dict[str, str]:
 
 
 def _carry_over(
-    session: Session, warehouse: Warehouse, ledger: Ledger, keys: dict[str, str], result: Rekeyed, *, dry_run: bool
+    session: Session,
+    warehouse: Warehouse,
+    ledger: Ledger,
+    keys: dict[str, str],
+    result: Rekeyed,
+    would_move: WouldMove | None,
 ) -> None:
     """The ledger first: it decides on money."""
     old_keys = list(keys)
     for first in range(0, len(old_keys), KEYS_AT_A_TIME):
         part = {key: keys[key] for key in old_keys[first : first + KEYS_AT_A_TIME]}
         upkeep = ledger.upkeep
-        if dry_run:
-            moved = upkeep.would_move(part, version=result.version)
-        else:
-            moved = upkeep.move_keys(part, version=result.version)
+        if would_move is not None:
+            known = sorted(upkeep.would_move(part, version=result.version))
+            would_move.add(known, [part[key] for key in known])
+            continue
+        moved = upkeep.move_keys(part, version=result.version)
         result.moved += moved.people
         result.merged += moved.merged
-    if old_keys and not dry_run:
+    if old_keys and would_move is None:
         move_publications(session, warehouse.dialect, old_keys, list(keys.values()))

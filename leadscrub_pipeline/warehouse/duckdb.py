@@ -158,6 +158,9 @@ class DuckdbSession:
     def drop_stage(self, full_name: str) -> None:
         self.execute(f"DROP TABLE IF EXISTS {full_name}")
 
+    def compact(self) -> None:
+        self.execute(f"FORCE CHECKPOINT {DATABASE}")
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
         self._at_transaction("BEGIN TRANSACTION")

@@ -62,6 +62,10 @@ class Session(Protocol):
 
     def drop_stage(self, full_name: str) -> None: ...
 
+    def compact(self) -> None:
+        """Write to the file what was changed, and give back the pages of what was deleted, as far as the engine can."""
+        ...
+
     def transaction(self) -> AbstractContextManager[None]: ...
 
     def select_leads(self, script: LeadScript) -> tuple[str, tuple[OutputColumn, ...]]:

@@ -50,10 +50,30 @@ class KnownIdentities:
             )
 
 
+class WouldMove:
+    """Keys that a rekey would move, counted in the session whatever their number."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._table = session.create_stage("would_move", _KEYS)
+
+    def add(self, old_keys: list[str], new_keys: list[str]) -> None:
+        self._session.load(self._table, _key_table(old_keys, new_keys))
+
+    def count(self) -> tuple[int, int]:
+        """People that would move, and how many of them would join another."""
+        old, new = self._session.rows(f"SELECT COUNT(DISTINCT old_key), COUNT(DISTINCT new_key) FROM {self._table}")[0]
+        return int(old), int(old) - int(new)
+
+
+def _key_table(old_keys: list[str], new_keys: list[str]) -> pa.Table:
+    return pa.table([pa.array(old_keys, pa.string()), pa.array(new_keys, pa.string())], schema=_KEYS)
+
+
 def move_publications(session: Session, dialect: Dialect, old_keys: list[str], new_keys: list[str]) -> None:
     """Move a page of publications to new keys; a record id that was always computed is stored before its key goes."""
     stage = session.create_stage("moved_keys", _KEYS)
-    session.load(stage, pa.table([pa.array(old_keys, pa.string()), pa.array(new_keys, pa.string())], schema=_KEYS))
+    session.load(stage, _key_table(old_keys, new_keys))
     record_id = computed_record_id(dialect, "t.partition_key", "t.person_key")
     with session.transaction():
         session.execute(_MOVE.format(keys=stage, record_id=record_id))
