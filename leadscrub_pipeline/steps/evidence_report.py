@@ -177,8 +177,8 @@ def _lists(facts: PackFacts) -> str:
     registry = [version for version in facts.period.versions if version.source == DNC]
     others = [version for version in facts.period.versions if version.source != DNC]
     text = (
-        "<h2>Versions of the lists</h2><p>Calls may rest on a registry version for 31 days from the day it was "
-        "obtained (16 CFR 310.4(b)(3)(iv); 47 CFR 64.1200(c)(2)(i)(D)). What counts is its age on the day of the call.</p>"
+        "<h2>Versions of the lists</h2><p>Calls may rest on a registry version for 31 days from the day it was obtained"
+        " (16 CFR 310.4(b)(3)(iv); 47 CFR 64.1200(c)(2)(i)(D)). What counts is its age on the day of the call.</p>"
     )
     if registry:
         rows = [

@@ -233,7 +233,7 @@ def conditions(holders: Sequence[Holder], verdicts: Sequence[VerdictNow]) -> tup
             holders,
             lambda holder: holder.withdrawn_at is not None,
             lambda holder: (
-                f"was withdrawn at {holder.withdrawn_at} UTC with {holder.withdrawn_by or 'no name recorded'}"
+                f"was withdrawn at {_time(holder.withdrawn_at)} UTC with {holder.withdrawn_by or 'no name recorded'}"
             ),
             met="none is",
         ),
@@ -251,14 +251,16 @@ def _source_condition(source: str, verdict: VerdictNow | None) -> Condition:
     rule = f"{name[0].upper()}{name[1:]} ({source}) answered clear, and the answer still counts"
     if verdict is None:
         return Condition(rule, False, "never asked")
-    at = f"asked at {verdict.checked_at} UTC"
+    at = f"asked at {_time(verdict.checked_at)} UTC"
     if verdict.verdict == "listed":
         return Condition(rule, False, f"listed; {at}")
     if verdict.verdict == "unknown":
         return Condition(rule, False, f"unknown ({verdict.reason or 'no reason recorded'}); {at}")
     if verdict.is_expired:
-        return Condition(rule, False, f"clear, but the answer counted until {verdict.valid_until} UTC only; {at}")
-    return Condition(rule, True, f"clear until {verdict.valid_until} UTC; {at}")
+        return Condition(
+            rule, False, f"clear, but the answer counted until {_time(verdict.valid_until)} UTC only; {at}"
+        )
+    return Condition(rule, True, f"clear until {_time(verdict.valid_until)} UTC; {at}")
 
 
 def _condition(
@@ -273,6 +275,10 @@ def _condition(
     if not bad:
         return Condition(rule, True, met if holders else "no published row")
     return Condition(rule, False, "; ".join(f"row {holder.record_id} {tell(holder)}" for holder in bad))
+
+
+def _time(moment: datetime | None) -> str:
+    return "an unknown time" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}"
 
 
 # --- records and people -----------------------------------------------------------------
