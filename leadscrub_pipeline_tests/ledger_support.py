@@ -93,6 +93,17 @@ def where(request: pytest.FixtureRequest, tmp_path: Path, new_postgres_database:
     return str(tmp_path / "home" / "ledger.sqlite") if request.param == "sqlite" else new_postgres_database()
 
 
+@pytest.fixture(name="where")
+def where_one(request: pytest.FixtureRequest, tmp_path: Path, new_postgres_database: Callable[[], str]) -> str:
+    """A file, unless the test is marked ``BOTH``; import it in place of ``where``."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        return str(tmp_path / "home" / "ledger.sqlite")
+    return new_postgres_database()
+
+
+BOTH = pytest.mark.parametrize("where", ["sqlite", "postgresql"], indirect=True)
+
+
 @pytest.fixture
 def open_ledger(where: str, clock: Clock) -> Iterator[Callable[..., Ledger]]:
     """Opens the ledger; each call is an owner of its own, as another process would be."""
@@ -110,4 +121,4 @@ def ledger(open_ledger: Callable[..., Ledger]) -> Ledger:
     return open_ledger()
 
 
-__all__ = ["clock", "ledger", "new_postgres_database", "open_ledger", "where"]
+__all__ = ["clock", "ledger", "new_postgres_database", "open_ledger", "where", "where_one"]

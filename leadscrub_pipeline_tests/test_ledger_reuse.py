@@ -12,6 +12,7 @@ from sqlalchemy import select, update
 from leadscrub_pipeline.ledger import Cached, tables
 from leadscrub_pipeline.ledger.reuses import Reuse
 from leadscrub_pipeline_tests.ledger_support import (  # noqa: F401 - fixtures
+    BOTH,
     HIT,
     MISS,
     TERMS,
@@ -23,12 +24,13 @@ from leadscrub_pipeline_tests.ledger_support import (  # noqa: F401 - fixtures
     new_postgres_database,
     open_ledger,
     other_run,
-    where,
+    where_one,
 )
 
 THIRD = other_run(run_id="run-3", partition_key="script_c", price=Decimal("0.40"))
 
 
+@BOTH
 def test_leads_served_by_another_scripts_lookups_are_counted_by_payer_with_what_asking_would_have_cost(ledger):
     look_up(ledger, keys(3), HIT)
     look_up(ledger, keys(2, start=3), MISS, other_run())
@@ -49,6 +51,7 @@ def test_the_first_payer_bears_the_cost_of_a_person_whom_others_want_too(ledger)
     }
 
 
+@BOTH
 def test_reuses_of_a_run_add_up_over_its_claims_and_over_runs(ledger):
     look_up(ledger, keys(4), HIT)
     ledger.claim(keys(1), other_run())
@@ -86,6 +89,7 @@ def test_a_preview_and_leads_that_were_not_served_count_nothing(ledger):
     assert (ledger.summary().reuses, ledger.summary().reused, ledger.summary().saved) == ((), 0, Decimal("0.00"))
 
 
+@BOTH
 def test_reuses_are_of_the_utc_day_of_the_claim_and_a_span_takes_days_that_begin_in_it(ledger, clock):
     look_up(ledger, keys(1), HIT)
     clock.turn(hours=11, minutes=59)

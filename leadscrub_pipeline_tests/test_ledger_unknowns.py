@@ -14,6 +14,7 @@ from leadscrub_pipeline.errors import FailedError, RefusedError, UsageError
 from leadscrub_pipeline.ledger import Capped, Claimed, Held, Ledger, ToAsk, tables
 from leadscrub_pipeline.ledger.unknowns import Repeats, Wanted
 from leadscrub_pipeline_tests.ledger_support import (  # noqa: F401 - fixtures
+    BOTH,
     FAILED,
     HIT,
     MISS,
@@ -30,7 +31,7 @@ from leadscrub_pipeline_tests.ledger_support import (  # noqa: F401 - fixtures
     other_run,
     send,
     settle,
-    where,
+    where_one,
 )
 
 ANY = Wanted()
@@ -51,6 +52,7 @@ def reserved(ledger):
 # --- the list ---------------------------------------------------------------------------------
 
 
+@BOTH
 def test_the_list_tells_what_the_vendor_needs_to_look_it_up_and_nothing_of_the_person(ledger, clock):
     look_up(ledger, keys(1, start=1), HIT)
     look_up(ledger, keys(1, start=2), FAILED)
@@ -93,6 +95,7 @@ def test_the_oldest_comes_first_and_the_list_may_be_of_a_script_a_run_or_some_ti
     assert found(since=hour_later + timedelta(microseconds=1)) == [third]
 
 
+@BOTH
 def test_repeats_left_count_down_with_each_unknown_of_the_person_as_the_claim_counts_them(ledger):
     look_up(ledger, [JANE], UNKNOWN)
     assert [u.repeats_left for u in ledger.desk.unknowns(ANY, REPEATS)] == [1]
@@ -143,6 +146,7 @@ def test_what_a_dead_process_had_sent_is_listed_before_any_sweep_and_claims_are_
 # --- the word ---------------------------------------------------------------------------------
 
 
+@BOTH
 def test_resolved_as_not_billed_costs_nothing_returns_its_reservation_and_the_person_may_be_asked_again(ledger, clock):
     terms = replace(TERMS, unknown_policy="hold", max_lookups_per_run=1, daily_budget=Decimal("0.25"))
     (lookup_id,) = look_up(ledger, [JANE], UNKNOWN, terms)
@@ -160,6 +164,7 @@ def test_resolved_as_not_billed_costs_nothing_returns_its_reservation_and_the_pe
     assert claimed.request_number == 2
 
 
+@BOTH
 def test_resolved_as_billed_is_spent_and_no_longer_in_doubt_and_still_uses_up_a_repeat(ledger):
     (lookup_id,) = look_up(ledger, [JANE], UNKNOWN)
     before = reserved(ledger)
@@ -203,6 +208,7 @@ def test_an_id_named_twice_is_one(ledger):
     assert reserved(ledger)["run:run-1"] == (0, 0)
 
 
+@BOTH
 @pytest.mark.parametrize("billed", [True, False])
 def test_all_before_a_time_takes_what_nobody_decided_and_was_sent_before_it(ledger, clock, billed):
     (decided,) = look_up(ledger, keys(1, start=5), UNKNOWN)
@@ -229,6 +235,7 @@ def test_what_a_dead_process_had_sent_can_be_resolved_at_once(open_ledger):
     assert living.desk.resolve([lookup_id], billed=False) == 1
 
 
+@BOTH
 def test_more_than_a_chunk_of_unknowns_is_resolved_at_once(ledger):
     lookup_ids = look_up(ledger, keys(1_001), UNKNOWN)
     assert len(ledger.desk.unknowns(ANY, REPEATS)) == 1_001

@@ -14,6 +14,7 @@ from leadscrub_pipeline.ledger import Settlement, tables
 from leadscrub_pipeline.ledger.invoices import Invoice, InvoiceColumns, lookup_id_of, read_amount, read_date
 from leadscrub_pipeline.ledger.units import time_to_micros
 from leadscrub_pipeline_tests.ledger_support import (  # noqa: F401 - fixtures
+    BOTH,
     FAILED,
     HIT,
     MISS,
@@ -30,7 +31,7 @@ from leadscrub_pipeline_tests.ledger_support import (  # noqa: F401 - fixtures
     other_run,
     send,
     settle,
-    where,
+    where_one,
 )
 
 DAY_TEXT = "2026-11-21"
@@ -68,6 +69,7 @@ def details(ledger, path, **options):
 # --- what fits and what does not ---------------------------------------------------------------
 
 
+@BOTH
 def test_an_invoice_that_charges_what_was_asked_has_no_findings_and_equal_sums(ledger, bill):
     hits, misses = look_up(ledger, keys(3), HIT), look_up(ledger, keys(2, start=3), MISS)
     look_up(ledger, keys(1, start=9), FAILED)
@@ -182,6 +184,7 @@ def test_requests_of_another_provider_are_not_on_this_invoice(ledger, bill):
     assert (findings, totals.requests, totals.cost) == ([], 0, 0)
 
 
+@BOTH
 def test_a_person_charged_again_while_the_first_answer_lived_is_found(ledger, bill, clock):
     (first,) = look_up(ledger, keys(1), HIT)
     with ledger._database.writing() as connection:  # as if the answer had been forgotten
@@ -278,6 +281,7 @@ def test_an_invoice_without_dates_is_compared_with_everything(ledger, tmp_path, 
 # --- unknown outcomes ---------------------------------------------------------------------------
 
 
+@BOTH
 def test_the_invoice_decides_unknown_outcomes(ledger, bill):
     (hit,) = look_up(ledger, keys(1), HIT)
     charged, missing, at_nothing = look_up(ledger, keys(3, start=1), UNKNOWN)

@@ -194,13 +194,14 @@ def _merge(connection: Connection, found: Sequence[Row], result: Restored, *, no
         ours = known.get(lookup_id)
         if ours is not None and finality(theirs) <= finality(ours):
             continue
-        row = _settled(theirs, now) | {"is_current": theirs["is_current"] or (ours is not None and ours["is_current"])}
-        row["is_current"] = row["is_current"] and row["state"] != tables.FAILED
+        row = _settled(theirs, now)
         (added if ours is None else updated)[lookup_id] = row
         result.unknown += row["state"] != theirs["state"]
-        if not row["is_current"]:
-            continue
         sitting = current.get(_seat(row))
+        if not row["is_current"]:
+            if sitting is not None and sitting["lookup_id"] == lookup_id:
+                del current[_seat(row)]
+            continue
         if sitting is not None and sitting["lookup_id"] != lookup_id:
             loser = min(row, sitting, key=worth)
             loser["is_current"] = False
