@@ -37,6 +37,7 @@ COMMANDS: Final = {
     "results": Entry("results:app", "Published leads: list, stats, export, withdraw."),
     "evidence": Entry("evidence:app", "Evidence of checks: verify, trace, export, prune."),
     "adopt": Entry("adopt:adopt", "Take over what an older system paid for, from its master table and cache."),
+    "person": Entry("person:app", "Export or erase what is held about one person."),
     "ledger": Entry("ledger:app", "Paid lookups and what they cost."),
     "pause": Entry("pause:pause", "Grant no new paid lookup to any run, until resume."),
     "resume": Entry("pause:resume", "Grant paid lookups again."),
