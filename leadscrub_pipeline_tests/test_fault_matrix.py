@@ -1,0 +1,70 @@
+"""Every fault of the matrix: no FALSE that no source answered, or a failure by name that changes nothing."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from leadscrub_pipeline_tests.bad_input import published
+from leadscrub_pipeline_tests.fault_matrix import FAULTS, Fault
+from leadscrub_pipeline_tests.fault_matrix import OFTEN as NAMED
+from leadscrub_pipeline_tests.fault_outcomes import common
+from leadscrub_pipeline_tests.fault_trial import KEY, PUBLISHED, Template, Trial, make_template, snapshot, trial_of
+from leadscrub_pipeline_tests.tallies import tally
+
+OFTEN = [fault for fault in FAULTS if fault.is_often]
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Template:
+    return make_template(tmp_path_factory.mktemp("template"))
+
+
+def meet(fault: Fault, template: Template, folder: Path, *, whole: bool, afterwards: bool = False) -> None:
+    stage = PUBLISHED if whole and not fault.fixed else fault.stage
+    with trial_of(template, folder, stage=stage) as trial:
+        before = snapshot(trial.graph)
+        assert len(before["master"]) == 12
+        with fault.make(trial):
+            run = fault.holds.run(trial)
+        common(trial)
+        fault.holds.check(trial, run, before)
+        if afterwards:
+            goes_on(trial)
+    tally("faults")
+    tally("faults through whole Dagster runs", int(stage == PUBLISHED))
+
+
+def goes_on(trial: Trial) -> None:
+    """With the fault gone, a run ends well, and what was unknown for a passing reason is known."""
+    trial.graph.write_registry(listed=trial.template.listing.listed)
+    trial.listing = trial.template.listing
+    run = trial.graph.scrub(KEY)
+    assert run.success, run.error
+    common(trial)
+    for row in published(trial.graph, KEY):
+        reasons = set(json.loads(row["additional_data"])["provenance"]["null_reasons"].values())
+        assert reasons <= {None, "no_phone", "malformed_by_vendor"}
+
+
+@pytest.mark.parametrize("fault", OFTEN, ids=str)
+def test_a_fault_makes_no_flag_false_that_no_source_answered(fault: Fault, template: Template, tmp_path: Path) -> None:
+    meet(fault, template, tmp_path / "trial", whole=fault.whole)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("fault", FAULTS, ids=str)
+def test_every_fault_through_a_whole_run_and_what_a_run_after_it_makes_of_the_leads(
+    fault: Fault, template: Template, tmp_path: Path
+) -> None:
+    meet(fault, template, tmp_path / "trial", whole=True, afterwards=True)
+
+
+def test_the_matrix_has_the_faults_that_were_promised() -> None:
+    assert len(FAULTS) >= len(OFTEN) >= 60
+    assert {name for names in NAMED.values() for name in names} <= {fault.name for fault in FAULTS}
+    assert len({str(fault) for fault in FAULTS}) == len(FAULTS)
+    whole = Counter(fault.system for fault in OFTEN if fault.whole)
+    assert whole.total() >= 12
+    assert min(whole[system] for system in ("idicore", "ccc", "registry", "warehouse")) >= 3
