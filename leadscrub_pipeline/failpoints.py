@@ -54,8 +54,14 @@ POINTS: Final = (
     "ccc.before_request",
     "ccc.after_answer",
     # verdicts with their evidence
+    "seal_of_old.before_commit",
+    "seal_of_old.after_commit",
+    "chain.before_commit",
+    "chain.after_commit",
     "answers.before_commit",
     "answers.after_commit",
+    "seal.before_commit",
+    "seal.after_commit",
     "flags.before_commit",
     "flags.after_commit",
     # master_processed_db

@@ -364,7 +364,10 @@ class Ledger:
     def open_chain(self, run_id: str, asset: str, partition_key: str) -> Chain:
         """Say that evidence of a run and asset is about to be written; call it before the first row."""
         with self._writing("opening a chain of evidence") as connection:
-            return evidence_roots.open_chain(connection, run_id, asset, partition_key, now=self._now())
+            chain = evidence_roots.open_chain(connection, run_id, asset, partition_key, now=self._now())
+            failpoints.reached("chain.before_commit")
+        failpoints.reached("chain.after_commit")
+        return chain
 
     def seal_chain(self, run_id: str, asset: str, row_count: int, root: str) -> Seal | None:
         """Set down the hash of a chain's last row as its root and close the chain.
@@ -376,7 +379,10 @@ class Ledger:
             FailedError: the chain was never opened, or the ledger sealed more rows or another root of it.
         """
         with self._writing("sealing evidence") as connection:
-            return evidence_roots.seal(connection, run_id, asset, row_count, root, now=self._now())
+            seal = evidence_roots.seal(connection, run_id, asset, row_count, root, now=self._now())
+            failpoints.reached("seal.before_commit")
+        failpoints.reached("seal.after_commit")
+        return seal
 
     def open_sealed_chain(
         self, run_id: str, asset: str, partition_key: str, *, row_count: int, root: str
@@ -385,7 +391,10 @@ class Ledger:
         with self._writing("sealing evidence") as connection:
             now = self._now()
             evidence_roots.open_chain(connection, run_id, asset, partition_key, now=now)
-            return evidence_roots.seal(connection, run_id, asset, row_count, root, now=now)
+            seal = evidence_roots.seal(connection, run_id, asset, row_count, root, now=now)
+            failpoints.reached("seal_of_old.before_commit")
+        failpoints.reached("seal_of_old.after_commit")
+        return seal
 
     def chain(self, run_id: str, asset: str) -> Chain | None:
         with self._reading() as connection:
