@@ -181,7 +181,7 @@ def prune(
         if not past:
             _report_pruned(before, past, None, as_json=as_json)
             return
-        if not yes and sys.stdin.isatty():
+        if not yes and stdin_is_terminal():
             _confirm(before, past)
         with progress("Deleting"):
             done = prune_chains(warehouse, ledger, past, before=before, reason=reason)
@@ -266,6 +266,10 @@ def _show_pack(pack: Pack, found: Verification, *, as_json: bool) -> None:
     print_table(f"Pack in {pack.folder}", files)
     if not found.is_sound:
         note(f"Verifying gave {found.kinds.total():,} findings. The report lists them; leadscrub evidence verify, too.")
+
+
+def stdin_is_terminal() -> bool:
+    return sys.stdin.isatty()
 
 
 def _confirm(before: datetime, past: list[PastChain]) -> None:
