@@ -4,11 +4,15 @@
 
 import sqlite3
 import stat
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from cryptography.fernet import Fernet
-from sqlalchemy import update
+from sqlalchemy import delete, inspect, make_url, select, update
+from sqlalchemy.exc import DBAPIError
 
 from leadscrub_pipeline.errors import RefusedError, UnavailableError, UsageError
 from leadscrub_pipeline.ledger import Cached, Ledger, tables
@@ -24,6 +28,7 @@ from leadscrub_pipeline_tests.ledger_support import (  # noqa: F401 - fixtures
     look_up,
     new_postgres_database,
     open_ledger,
+    other_run,
     where,
 )
 
@@ -188,3 +193,147 @@ def test_a_second_current_request_for_a_person_is_impossible_in_the_database_its
             f"INSERT INTO ledger_lookups (lookup_id, {', '.join(columns)}) "
             f"SELECT 'copy', {', '.join(columns)} FROM ledger_lookups WHERE lookup_id = '{lookup_id}'"
         )
+
+
+# --- the version of the person keys -------------------------------------------------------------
+
+
+def test_a_new_ledger_notes_the_version_of_its_keys_and_refuses_another(where, open_ledger):
+    ledger = open_ledger(key_version=3)
+    terms = replace(TERMS, key_version=3)
+    look_up(ledger, [JANE], HIT, terms)
+    for version in (2, 4):
+        with pytest.raises(RefusedError, match=rf"version 3 .* version {version}.*leadscrub ledger rekey"):
+            ledger.claim([JANE], replace(TERMS, key_version=version))
+        with pytest.raises(RefusedError, match="leadscrub ledger rekey"):
+            ledger.peek([JANE], replace(TERMS, key_version=version))
+    assert ledger.summary().lookups == 1
+    assert isinstance(open_ledger(key_version=4).claim([JANE], terms)[JANE], Cached)
+
+
+@pytest.mark.parametrize(("rows", "found"), [((), "9"), ((5,), "5"), ((6, 5), "5")])
+def test_a_ledger_without_a_note_of_its_key_version_gets_that_of_its_oldest_rows(open_ledger, rows, found):
+    ledger = open_ledger()
+    for number, version in enumerate(rows):
+        look_up(ledger, keys(1, start=number), HIT)
+        with ledger._database.writing() as connection:
+            newest = tables.lookups.c.person_key == keys(1, start=number)[0]
+            connection.execute(update(tables.lookups).where(newest).values(key_version=version))
+    with ledger._database.writing() as connection:
+        connection.execute(delete(tables.controls))
+    again = open_ledger(key_version=9)
+    with again._database.reading() as connection:
+        (note,) = connection.execute(select(tables.controls)).all()
+    assert (note.name, note.value) == ("key_version", found)
+
+
+# --- a ledger of an earlier release -------------------------------------------------------------
+
+NEW_IN_VERSION_2 = {"ledger_reuses", "ledger_controls", "ledger_tombstones", "ledger_chains", "ledger_roots"}
+
+
+@pytest.fixture
+def older(where, clock):
+    """A ledger as version 1 made it, with a hit, in a file or on a server; the path or URL of it."""
+    with Ledger.open(where, kind="demo", answer_keys=[KEY], clock=clock) as ledger:
+        look_up(ledger, [JANE], HIT)
+        with ledger._database.writing() as connection:
+            connection.execute(update(tables.stamp).values(schema_version=1))
+            for name in sorted(NEW_IN_VERSION_2):
+                connection.exec_driver_sql(f"DROP TABLE {name}")
+    return where
+
+
+def tables_of(ledger):
+    return set(inspect(ledger._database.engine).get_table_names())
+
+
+def test_a_ledger_of_version_1_opens_with_its_rows_and_gets_what_it_lacks(older, clock):
+    with Ledger.open(older, kind="demo", answer_keys=[KEY], clock=clock) as ledger:
+        assert ledger.claim([JANE], other_run())[JANE].answer == ANSWER
+        assert tables_of(ledger) == set(tables.metadata.tables)
+        assert ledger.summary().reused == 1
+        with ledger._database.reading() as connection:
+            assert connection.execute(select(tables.stamp.c.schema_version)).scalar_one() == tables.SCHEMA_VERSION
+            assert connection.execute(select(tables.controls.c.value)).scalars().all() == ["1"]
+    with Ledger.open(older, kind="demo", answer_keys=[KEY], clock=clock) as ledger:
+        assert ledger.summary().lookups == 1
+
+
+def test_a_ledger_of_version_1_is_read_in_full_and_left_as_it_is(older, clock):
+    with Ledger.open_existing(older, clock=clock) as reading:
+        assert (reading.summary().lookups, reading.summary().reuses, reading.desk.paused()) == (1, (), None)
+        assert isinstance(reading.peek([JANE], TERMS)[JANE], Cached)
+        assert tables_of(reading).isdisjoint(NEW_IN_VERSION_2)
+        with reading._database.reading() as connection:
+            assert connection.execute(select(tables.stamp.c.schema_version)).scalar_one() == 1
+
+
+def test_a_ledger_of_version_1_can_be_backed_up_without_upgrading_it(older, clock, tmp_path):
+    with Ledger.open_existing(older, clock=clock) as reading:
+        assert reading.desk.back_up(tmp_path / "backup.sqlite").lookups == 1
+        assert tables_of(reading).isdisjoint(NEW_IN_VERSION_2)
+    with Ledger.open(tmp_path / "other.sqlite", kind="demo", answer_keys=[KEY], clock=clock) as other:
+        assert other.desk.restore(tmp_path / "backup.sqlite").added == 1
+        assert isinstance(other.claim([JANE], other_run())[JANE], Cached)
+
+
+def test_two_processes_may_upgrade_a_ledger_at_once(older, clock):
+    program = (
+        "import sys; from leadscrub_pipeline.ledger import Ledger\n"
+        "print('ready', flush=True); sys.stdin.readline()\n"
+        "with Ledger.open(sys.argv[1], kind='demo', answer_keys=[sys.argv[2]]) as ledger:\n"
+        "    assert ledger.summary().lookups == 1; ledger.sweep()"
+    )
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, older, KEY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(3)
+    ]
+    for process in started:
+        assert process.stdout.readline() == "ready\n"
+    for process in started:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    for process in started:
+        process.communicate(timeout=60)
+    assert [process.returncode for process in started] == [0] * 3
+    with Ledger.open_existing(older, clock=clock) as ledger:
+        assert tables_of(ledger) == set(tables.metadata.tables)
+
+
+def test_reading_changes_no_file_and_no_mode_and_needs_no_right_to_write(tmp_path, clock):
+    path = tmp_path / "home" / "ledger.sqlite"
+    with Ledger.open(path, kind="demo", clock=clock) as ledger:
+        look_up(ledger, [JANE], HIT)
+    path.chmod(0o440)
+    before = {file: file.read_bytes() for file in path.parent.iterdir()}
+    with Ledger.open_existing(path, clock=clock) as reading:
+        assert reading.summary().lookups == 1
+        with pytest.raises(DBAPIError), reading._database.writing() as connection:
+            connection.execute(update(tables.stamp).values(schema_version=7))
+    assert mode(path) == 0o440
+    assert {file: file.read_bytes() for file in before} == before
+
+
+def test_a_role_that_may_only_read_can_read_an_older_ledger_on_a_server(new_postgres_database, clock):
+    url = make_url(new_postgres_database())
+    schema = url.query["options"].removeprefix("-csearch_path=")
+    role = f"reader_{schema}"
+    with Ledger.open(url.render_as_string(hide_password=False), kind="demo", answer_keys=[KEY], clock=clock) as ledger:
+        look_up(ledger, [JANE], HIT)
+        with ledger._database.writing() as connection:
+            connection.execute(update(tables.stamp).values(schema_version=1))
+            connection.exec_driver_sql("DROP TABLE ledger_reuses")
+            for statement in (
+                f"CREATE ROLE {role} LOGIN PASSWORD 'reader'",
+                f"GRANT USAGE ON SCHEMA {schema} TO {role}",
+                f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {role}",
+            ):
+                connection.exec_driver_sql(statement)
+    reader = url.set(username=role, password="reader").render_as_string(hide_password=False)
+    with Ledger.open_existing(reader, clock=clock) as reading:
+        assert (reading.summary().lookups, reading.summary().reuses) == (1, ())
+        with pytest.raises(DBAPIError), reading._database.writing() as connection:
+            connection.execute(update(tables.stamp).values(schema_version=7))
