@@ -105,7 +105,7 @@ def _scrub(
 ) -> Scrubbed:
     started = time.monotonic()
     run_id = str(uuid.uuid4())
-    instance.add_event_listener(run_id, _listener(key, report))
+    instance.add_event_listener(run_id, _listener(key, instance, report))
     try:
         with open_ledger(settings) as ledger, ledger.partition_lease(key, holder=run_id):
             ended = _execute(key, run_id, settings, instance, selection)
@@ -185,7 +185,10 @@ def _interrupted(metadata: dict[str, dict[str, int]]) -> _Ended:
 def _was_interrupted(event: dg.DagsterEvent) -> bool:
     """Within a step Dagster turns an interrupt into a failure of the step, and does not raise it again."""
     error = event.step_failure_data.error
-    return error is not None and error.cls_name == dg.DagsterExecutionInterruptedError.__name__
+    return error is not None and error.cls_name in (
+        dg.DagsterExecutionInterruptedError.__name__,
+        KeyboardInterrupt.__name__,
+    )
 
 
 def _failure(event: dg.DagsterEvent, run_id: str) -> tuple[int, str]:
@@ -198,10 +201,18 @@ def _failure(event: dg.DagsterEvent, run_id: str) -> tuple[int, str]:
     return code if isinstance(code, int) else 1, failure.description
 
 
-def _listener(key: str, report: Report) -> Callable[[dg.EventLogEntry], None]:
-    """Tells which step runs and what it says of itself."""
+def _listener(key: str, instance: dg.DagsterInstance, report: Report) -> Callable[[dg.EventLogEntry], None]:
+    """Tells which step runs and what it says of itself, and Dagster when the run is being canceled.
+
+    Without the latter a run that was stopped by Ctrl-C reads as failed, and alerts.
+    """
 
     def listen(entry: dg.EventLogEntry) -> None:
+        event = entry.dagster_event
+        if event is not None and event.is_step_failure and _was_interrupted(event):
+            run = instance.get_run_by_id(entry.run_id)
+            if run is not None:
+                instance.report_run_canceling(run)
         if entry.dagster_event is None and entry.step_key is not None:
             report(f"{key}: {entry.step_key}: {entry.user_message}")
         elif entry.dagster_event is not None and entry.dagster_event.is_step_start:
