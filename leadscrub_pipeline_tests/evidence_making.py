@@ -7,8 +7,10 @@ from datetime import UTC, datetime, timedelta
 from leadscrub_pipeline.domain.verdicts import CCC, CLEAR, DNC, LISTED, Reason, unknown
 from leadscrub_pipeline.ledger import Ledger
 from leadscrub_pipeline.steps.evidence import seal_what_is_left, sealed_chain
-from leadscrub_pipeline.warehouse.phone_verdicts import Check, Checked
+from leadscrub_pipeline.warehouse.evidence import ChainEnd
+from leadscrub_pipeline.warehouse.phone_verdicts import Check, Checked, store_answers
 from leadscrub_pipeline.warehouse.protocol import Warehouse
+from leadscrub_pipeline.warehouse.schema import SCRUB_EVIDENCE
 
 ASSETS = {"litigator_flags": CCC, "dnc_flags": DNC}
 START = datetime.now(UTC).replace(microsecond=0)
@@ -55,3 +57,13 @@ def write_chains(warehouse: Warehouse, ledger: Ledger, counts: Sequence[int]) ->
         for asset in ASSETS:
             check = check_of(f"run-{number:04d}", asset, f"script_{number % 3}")
             write_chain(warehouse, ledger, check, count, first=random.Random(number).randint(0, 900_000))
+
+
+def write_earlier(warehouse: Warehouse, count: int, run_id: str = "run-of-old") -> None:
+    """Evidence as releases before chains wrote it: without text and hash, its verdicts beside it."""
+    check = check_of(run_id)
+    with warehouse.session() as session:
+        store_answers(session, check, ChainEnd.none_yet(run_id, check.asset), answers(count, first=8_000_000 // 7))
+        session.execute(
+            f"UPDATE {SCRUB_EVIDENCE.full_name} SET canonical = NULL, row_hash = NULL WHERE run_id = ?", [run_id]
+        )
