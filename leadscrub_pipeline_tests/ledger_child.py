@@ -11,11 +11,24 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from decimal import Decimal
+from itertools import islice
 from pathlib import Path
 
 from leadscrub_pipeline.errors import FailedError
 from leadscrub_pipeline.ledger import Claimed, Ledger
-from leadscrub_pipeline_tests.ledger_support import FAILED, HIT, KEY, MISS, UNKNOWN, claim_ids, keys, other_run, send
+from leadscrub_pipeline_tests.ledger_support import (
+    FAILED,
+    HIT,
+    KEY,
+    MISS,
+    UNKNOWN,
+    claim_ids,
+    keys,
+    other_run,
+    send,
+    settle,
+)
 
 
 def say(line: str) -> None:
@@ -32,6 +45,28 @@ def claim_everybody(ledger: Ledger, run_id: str, count: str) -> None:
         ours += [standing.lookup_id for standing in standings.values() if isinstance(standing, Claimed)]
     send(ledger, *ours)  # so that closing does not release them, and hold keeps others from repeating them
     say(" ".join(ours))
+
+
+def claim_under_caps(ledger: Ledger, run_id: str, first: str, max_lookups: str, budget: str) -> None:
+    """Claim people of our own, a few at a time, until nothing is granted any more; release and fail some on the way."""
+    dice = random.Random(first)
+    terms = other_run(run_id=run_id, max_lookups_per_run=int(max_lookups), daily_budget=Decimal(budget))
+    people = iter(keys(2_000, start=int(first)))
+    say("ready")
+    sys.stdin.readline()
+    kept: list[str] = []
+    while some := list(islice(people, dice.randint(1, 5))):
+        standings = ledger.claim(some, terms)
+        ours = [standing.lookup_id for standing in standings.values() if isinstance(standing, Claimed)]
+        if not ours:
+            break
+        if dice.random() < 0.3:
+            ledger.release(ours)
+            continue
+        send(ledger, *ours)
+        settle(ledger, FAILED if dice.random() < 0.2 else HIT, *ours)
+        kept += ours
+    say(" ".join(kept))
 
 
 def hang_with_requests(ledger: Ledger) -> None:
@@ -88,7 +123,14 @@ def look_up_until_killed(ledger: Ledger, run_id: str, count: str, bill: str) -> 
 
 ACTIONS: dict[str, Callable[..., None]] = {
     action.__name__: action
-    for action in (claim_everybody, hang_with_requests, hold_partition, send_when_told, look_up_until_killed)
+    for action in (
+        claim_everybody,
+        claim_under_caps,
+        hang_with_requests,
+        hold_partition,
+        send_when_told,
+        look_up_until_killed,
+    )
 }
 
 

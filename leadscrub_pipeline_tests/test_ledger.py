@@ -2,7 +2,10 @@
 
 # ruff: noqa: F811 - fixtures are imported by name and then asked for by it
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
@@ -170,6 +173,59 @@ def test_the_daily_budget_counts_over_all_runs_and_starts_anew_with_the_day(ledg
     assert ledger.claim(keys(1, start=9), other_run(terms)) == dict.fromkeys(keys(1, start=9), Capped("daily_budget"))
     clock.turn(hours=12)
     assert isinstance(ledger.claim(keys(1, start=9), other_run(terms))[keys(1, start=9)[0]], Claimed)
+
+
+def test_the_day_of_a_budget_is_the_utc_day_to_the_microsecond_whatever_the_hosts_zone(ledger, clock, monkeypatch):
+    """On the day that clocks in New York are set back, which has 25 hours there."""
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        terms = replace(TERMS, daily_budget=Decimal("0.25"))
+        clock.now = datetime(2026, 11, 1, tzinfo=UTC)
+        claim_ids(ledger, keys(1), terms)
+        clock.turn(days=1, microseconds=-1)
+        assert ledger.claim(keys(1, start=1), terms) == dict.fromkeys(keys(1, start=1), Capped("daily_budget"))
+        clock.turn(microseconds=1)
+        claim_ids(ledger, keys(1, start=1), terms)
+        assert [row.day.day for row in ledger.summary().rows] == [1, 2]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_a_clock_that_is_set_back_or_forth_renews_no_budget_that_was_spent(ledger, clock):
+    terms = replace(TERMS, daily_budget=Decimal("0.25"))
+    capped = dict.fromkeys(keys(1, start=9), Capped("daily_budget"))
+    claim_ids(ledger, keys(1), terms)
+    clock.turn(hours=-11)
+    assert ledger.claim(keys(1, start=9), terms) == capped, "an earlier hour of the same day"
+    clock.turn(hours=-2)
+    claim_ids(ledger, keys(1, start=1), terms)
+    assert ledger.claim(keys(1, start=9), terms) == capped, "the day before has its own budget, once"
+    clock.turn(hours=13)
+    assert ledger.claim(keys(1, start=9), terms) == capped
+    assert ledger.summary().lookups == 2
+
+
+def test_money_of_a_lookup_that_failed_returns_to_the_day_of_its_claim(ledger, clock):
+    terms = replace(TERMS, daily_budget=Decimal("0.25"))
+    (yesterdays,) = claim_ids(ledger, keys(1), terms)
+    clock.turn(days=1)
+    claim_ids(ledger, keys(1, start=1), terms)
+    send(ledger, yesterdays)
+    settle(ledger, FAILED, yesterdays)
+    assert ledger.claim(keys(1, start=9), terms) == dict.fromkeys(keys(1, start=9), Capped("daily_budget"))
+    clock.turn(days=-1)
+    claim_ids(ledger, keys(1, start=9), terms)
+
+
+def test_a_cap_is_exact_when_many_workers_claim_at_once(ledger):
+    terms = replace(TERMS, max_lookups_per_run=37, daily_budget=Decimal(1_000))
+    with ThreadPoolExecutor(20) as workers:
+        found = list(workers.map(lambda number: ledger.claim(keys(3, start=3 * number), terms), range(40)))
+    standings = [standing for some in found for standing in some.values()]
+    assert sum(isinstance(standing, Claimed) for standing in standings) == 37
+    assert standings.count(Capped("run_cap")) == 120 - 37
 
 
 def test_a_cap_of_nothing_sends_nothing_but_serves_what_is_paid_for(ledger):

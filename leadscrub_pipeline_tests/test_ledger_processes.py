@@ -71,6 +71,40 @@ def test_processes_that_make_a_ledger_and_claim_everybody_at_once_share_the_peop
     assert sorted(people) == sorted(keys(900))
 
 
+@pytest.mark.parametrize(
+    ("runs", "run_cap", "budget", "granted"),
+    [
+        (["run-1"] * 3, 40, "1000", 40),  # processes of one run share its cap
+        (["run-1", "run-1", "run-2"], 1_000, "10.24", 40),  # runs share the day's budget; 24 cents buy no lookup
+    ],
+)
+def test_caps_are_exact_when_processes_claim_release_and_fail_at_once(where, runs, run_cap, budget, granted):
+    commands = [
+        ("claim_under_caps", run, str(number * 10_000), str(run_cap), budget) for number, run in enumerate(runs)
+    ]
+    with children(where, *commands) as started:
+        for process in started:
+            assert process.stdout.readline() == "ready\n"
+        for process in started:
+            process.stdin.write("\n")
+            process.stdin.flush()
+        told = [process.stdout.readline().split() for process in started]
+        assert [process.wait(60) for process in started] == [0] * len(runs)
+    with open_now(where) as ledger:
+        paid = [row for row in ledger.summary().rows if row.outcome == "hit"]
+        with ledger._database.reading() as connection:
+            reserved = dict(connection.execute(select(tables.budgets.c.scope, tables.budgets.c.lookups)).all())
+    assert sum(row.lookups for row in paid) == granted, told
+    assert ledger_cost(paid) == Decimal("0.25") * granted
+    days = {scope: count for scope, count in reserved.items() if scope.startswith("day:")}
+    assert sum(days.values()) == granted
+    assert all(count <= run_cap for scope, count in reserved.items() if scope.startswith("run:"))
+
+
+def ledger_cost(rows):
+    return sum(row.cost for row in rows)
+
+
 def test_demos_that_start_together_make_one_key(tmp_path):
     path = tmp_path / "ledger.sqlite"
     program = (
