@@ -61,7 +61,7 @@ def history(connection: Connection, keys: Collection[str], sealer: Sealer) -> Se
     )
     return [
         {
-            **row,
+            **{str(name): value for name, value in row.items()},  # the driver's names are no plain text
             **{name: None if row[name] is None else micros_to_time(row[name]) for name in _TIMES},
             "answer": None if row["answer"] is None else sealer.open(row["answer"]),
         }
