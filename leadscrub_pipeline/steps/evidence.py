@@ -48,8 +48,10 @@ class EvidenceChain:
     """
 
     def __init__(self, warehouse: Warehouse, ledger: Ledger, check: Check) -> None:
+        self._warehouse = warehouse
         self._ledger = ledger
         self._check = check
+        self._end_is_known = True
         self._is_open = False
         self.seal_entry = 0
         known = ledger.chain(check.run_id, check.asset)
@@ -70,10 +72,16 @@ class EvidenceChain:
         if not self._is_open:
             self._ledger.open_chain(self._check.run_id, self._check.asset, self._check.partition_key)
             self._is_open = True
+        # An error or interrupt may come when the rows are committed already.
+        self._end_is_known = False
         self.end = store_answers(session, self._check, self.end, answers)
+        self._end_is_known = True
 
     def seal(self) -> None:
         """Set down the last hash in the ledger; a chain without a row needs none."""
+        if not self._end_is_known:
+            with self._warehouse.session() as session:
+                self.end = find_end(session, self.end.run_id, self.end.asset)
         if self.end.rows or self._is_open:
             made = self._ledger.seal_chain(self.end.run_id, self.end.asset, self.end.rows, self.end.root)
             self.seal_entry = made.entry if made is not None else 0
