@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -74,6 +74,13 @@ class Deployment:
     def start(self, *arguments: str, **settings: str) -> AbstractContextManager[subprocess.Popen[str]]:
         return started(*arguments, environment=self.environment | settings)
 
+    def struck(
+        self, strike: str, point: str, at: int, *arguments: str
+    ) -> AbstractContextManager[subprocess.Popen[str]]:
+        """A command in a process of its own that gets a signal, such as SIGKILL, when a point is reached."""
+        program = [sys.executable, "-m", "leadscrub_pipeline_tests.armed", strike, point, str(at)]
+        return started(*arguments, environment=self.environment, program=program)
+
     def write_script(self, key: str, sql: str = "SELECT * FROM LEADS_DB.PUBLIC.LEADS") -> Path:
         path = self.scripts / f"{key}.sql"
         path.write_text(f"-- title: {key.title()}\n{sql}\n", encoding="utf-8")
@@ -91,11 +98,13 @@ class Deployment:
 
 
 @contextmanager
-def started(*arguments: str, environment: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
+def started(
+    *arguments: str, environment: Mapping[str, str], program: Sequence[str] = (PROGRAM,)
+) -> Iterator[subprocess.Popen[str]]:
     """The installed command in a process of its own, which ends with the block at the latest."""
     outer = {name: value for name, value in os.environ.items() if name.lower() not in Settings.model_fields}
     process = subprocess.Popen(
-        [PROGRAM, *arguments],
+        [*program, *arguments],
         env=outer | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -23,6 +23,7 @@ from leadscrub_pipeline.simulators import Simulators
 from leadscrub_pipeline.simulators.bill import BillEntry
 from leadscrub_pipeline.simulators.contacts import contact_of
 from leadscrub_pipeline.simulators.persons import person_at, respelled
+from leadscrub_pipeline.steps.evidence_verification import verify
 from leadscrub_pipeline.warehouse.protocol import Session
 from leadscrub_pipeline.warehouse.schema import (
     DATABASE,
@@ -206,7 +207,7 @@ def check_as_undisturbed(deployment: Deployment, undisturbed: Facts) -> None:
     assert facts.person_cache == undisturbed.person_cache
     assert facts.verdicts == undisturbed.verdicts
     assert facts.identities == undisturbed.identities
-    assert not undisturbed.evidence - facts.evidence, "evidence is missing"
+    check_evidence(undisturbed, facts)
     assert facts.stages == []
     assert undisturbed.billed <= facts.billed <= undisturbed.billed + deployment.in_flight
     check_bill(deployment)
@@ -230,3 +231,20 @@ def check_bill(deployment: Deployment) -> None:
     assert reserved == paid, "reservations are not what was spent or may have been"
     assert deployment.ledger_rows("SELECT * FROM ledger_partition_leases") == []
     assert deployment.ledger_rows("SELECT * FROM ledger_owners") == []
+
+
+def check_evidence(undisturbed: Facts, facts: Facts) -> None:
+    """What an undisturbed run proves is proved here, and every row is sealed as it was written."""
+    assert not undisturbed.evidence - facts.evidence, "evidence is missing"
+    with open_ledger(load_settings()) as ledger:
+        verification = verify(open_warehouse(load_settings()), ledger, report=lambda _text: None)
+    assert verification.is_sound, verification.findings
+    assert verification.unsealed_rows == 0
+
+
+def check_settled(deployment: Deployment) -> None:
+    """After an orderly stop: the outcome of every request is known, the bill is what was settled, nothing is held."""
+    check_bill(deployment)
+    assert set(deployment.states()) <= {"hit", "miss", "failed"}
+    with open_ledger(load_settings()) as ledger:
+        assert ledger.summary().cost == sum((entry.cost for entry in deployment.bill), Decimal(0))
