@@ -15,6 +15,14 @@ os.environ["LEADSCRUB_ENV_FILE"] = ""
 os.environ["COLUMNS"] = "300"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--history-seed", type=int, default=1, help="first seed of the random histories")
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"random histories from seed {config.getoption('history_seed')} on; others with --history-seed"
+
+
 def pytest_configure(config: pytest.Config) -> None:
     if config.pluginmanager.hasplugin("xdist") and not hasattr(config, "workerinput"):
         config.pluginmanager.register(_Workers())
