@@ -28,10 +28,10 @@ _MATCH = " AND ".join(f"{name} IS NOT DISTINCT FROM ?" for name in COLUMNS)
 class Tamperer:
     """Works on a session within a transaction that is rolled back, and on the ledger's file."""
 
-    def __init__(self, session: Session, ledger: sqlite3.Connection, dice: random.Random) -> None:
+    def __init__(self, session: Session, ledger: sqlite3.Connection) -> None:
         self.session = session
         self.ledger = ledger
-        self.dice = dice
+        self.dice = random.Random()
         self.rows = [dict(zip(COLUMNS, row, strict=True)) for row in session.rows(_ALL)]
         self.chains: dict[tuple[str, str], list[Row]] = {}
         for row in self.rows:
@@ -75,8 +75,7 @@ class Tamperer:
         at = self.dice.randrange(len(chain))
         before = beginning(chain[0]["run_id"], chain[0]["asset"]) if at == 0 else chain[at - 1]["row_hash"]
         forged = self._linked([self._edited(chain[at]), *chain[at + 1 :]], before)
-        for row in chain[at:]:
-            self._delete(row)
+        self._delete_range(chain[at:])
         self._insert(forged)
         return f"row {at + 1} of {chain[0]['run_id']} and all hashes after it"
 
@@ -89,8 +88,7 @@ class Tamperer:
         chain = self.dice.choice([rows for rows in self.chains.values() if len(rows) > 3])
         first = self.dice.randrange(len(chain) - 2)
         gone = chain[first : first + self.dice.randint(2, len(chain) - first)]
-        for row in gone:
-            self._delete(row)
+        self._delete_range(gone)
         return f"{len(gone)} rows of {chain[0]['run_id']}"
 
     def duplicate(self) -> str:
@@ -282,12 +280,18 @@ class Tamperer:
         return made
 
     def _insert(self, rows: Sequence[Row]) -> None:
-        marks = ", ".join("?" for _ in COLUMNS)
-        for row in rows:
-            self.session.execute(f"INSERT INTO {TABLE} VALUES ({marks})", [row[name] for name in COLUMNS])
+        self.session.load(TABLE, to_table(rows, SCHEMA))
 
     def _delete(self, row: Row) -> None:
         assert self.session.execute(f"DELETE FROM {TABLE} WHERE {_MATCH}", [row[name] for name in COLUMNS])
+
+    def _delete_range(self, rows: Sequence[Row]) -> None:
+        """Rows of one chain that follow each other."""
+        first, last = rows[0], rows[-1]
+        self.session.execute(
+            f"DELETE FROM {TABLE} WHERE run_id = ? AND asset = ? AND sequence BETWEEN ? AND ?",
+            [first["run_id"], first["asset"], first["sequence"], last["sequence"]],
+        )
 
     def _update(self, row: Row, values: Row) -> None:
         settings = ", ".join(f"{name} = ?" for name in values)
@@ -301,8 +305,7 @@ class Tamperer:
         return f"rows {one['sequence']} and {other['sequence']} of {one['run_id']}"
 
     def _cut(self, chain: Sequence[Row], rows: int) -> str:
-        for row in chain[len(chain) - rows :]:
-            self._delete(row)
+        self._delete_range(chain[len(chain) - rows :])
         return f"the last {rows} of {len(chain)} rows of {chain[0]['run_id']}"
 
     def _pick(self, query: str, *params: object) -> tuple[Any, ...]:
