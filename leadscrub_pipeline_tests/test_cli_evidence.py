@@ -231,7 +231,7 @@ def test_a_row_that_was_edited_is_found_and_the_next_step_is_named(own_copy: Scr
     answer = leadscrub("evidence", "verify")
     assert answer.code == 1
     assert f"dnc_flags in run {own_copy.run_id}: The columns of row" in answer.out
-    assert "Compare this chain with a backup" in answer.out
+    assert "Next: Compare this chain with a backup" in answer.out
     assert own_copy.listed not in answer.out
     told = leadscrub("evidence", "verify", "--json")
     assert (told.code, told.json["findings"][0]["kind"]) == (1, "edited")
@@ -377,7 +377,15 @@ def test_a_pack_of_evidence_that_was_changed_says_so_and_the_exit_code_too(own_c
     assert answer.code == 1
     report = (tmp_path / "pack" / "report.html").read_text(encoding="utf-8")
     assert "Not intact: " in report
-    assert own_copy.run_id in report
+    assert f"dnc_flags in run {own_copy.run_id}: " in report
+
+
+def test_a_number_that_is_valid_no_longer_keeps_its_story(own_copy: Scrubbed) -> None:
+    with open_warehouse(load_settings()).session() as session:
+        session.execute(
+            f"UPDATE {SCRUB_EVIDENCE.full_name} SET phone = '1115550123' WHERE phone = ?", [own_copy.listed]
+        )
+    assert len(story("1115550123")["checks"]) == 2
 
 
 def test_failed_lookups_and_batches_of_the_vendor_are_lines_of_the_failures(

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from leadscrub_pipeline.cli.findings import as_rows, sentence
+from leadscrub_pipeline.cli.findings import as_rows, by_chain, lines
 from leadscrub_pipeline.cli.output import FINDINGS, JsonOption, note, out, print_json, print_table, progress, reporting
 from leadscrub_pipeline.cli.times import METAVAR, utc_time
 from leadscrub_pipeline.cli.trace_screen import show
@@ -25,7 +25,7 @@ from leadscrub_pipeline.steps import tracing
 from leadscrub_pipeline.steps.evidence_pack import Pack, write_pack
 from leadscrub_pipeline.steps.evidence_pruning import PastChain, past_chains, require_allowed
 from leadscrub_pipeline.steps.evidence_pruning import prune as prune_chains
-from leadscrub_pipeline.steps.evidence_verification import Verification
+from leadscrub_pipeline.steps.evidence_verification import FINDINGS_KEPT, Verification
 from leadscrub_pipeline.steps.evidence_verification import verify as verify_evidence
 from leadscrub_pipeline.steps.pack_facts import Told
 from leadscrub_pipeline.warehouse.evidence import extents
@@ -35,6 +35,8 @@ app = typer.Typer(
     help="Verify evidence, trace a number, export a period, prune what is past its time.", no_args_is_help=True
 )
 
+_MOST_FINDINGS: Final = 100
+"""On the screen."""
 _PRUNED_AND_PRESENT: Final = "pruned_and_present"
 """The finding that pruning again puts right."""
 
@@ -209,7 +211,7 @@ def _told(found: Verification) -> Told:
         chains=found.chains,
         seals=found.seals,
         unsealed=found.unsealed_rows,
-        findings=tuple(sentence(finding) for finding in found.findings),
+        findings=tuple(by_chain(found.findings)),
         count=found.kinds.total(),
     )
 
@@ -236,11 +238,12 @@ def _rate(found: Verification) -> int | None:
 
 
 def _show(found: Verification) -> None:
-    for finding in found.findings:
-        out.print(sentence(finding, with_next_step=True), markup=False, soft_wrap=True)
-    left = found.kinds.total() - len(found.findings)
+    for line in lines(found.findings[:_MOST_FINDINGS]):
+        out.print(line, markup=False, soft_wrap=True)
+    left = found.kinds.total() - min(len(found.findings), _MOST_FINDINGS)
     if left > 0:
-        note(f"And {left:,} more of these kinds: {', '.join(sorted(found.kinds))}.")
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(found.kinds.items()))
+        note(f"And {left:,} more; with --json the first {FINDINGS_KEPT:,} are told. In all: {kinds}.")
     for one in found.unsealed:
         note(
             f"{one.rows:,} rows of {one.asset} in run {one.run_id} are not sealed: the run is at work, or ended by a "

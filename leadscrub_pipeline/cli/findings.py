@@ -3,7 +3,8 @@
 What counts as a finding is decided in steps/evidence_verification.py.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import Any, Final
 
 from leadscrub_pipeline.steps.evidence_verification import Finding
@@ -39,12 +40,29 @@ _NEXT_STEPS: Final = {
 }
 
 
-def sentence(finding: Finding, *, with_next_step: bool = False) -> str:
-    """Where, what, and when asked for what to do."""
+def sentence(finding: Finding) -> str:
+    """Where and what."""
     place = f"{finding.asset} in run {finding.run_id}: " if finding.run_id and finding.asset else ""
-    told = f"{place}{finding.text}"
-    step = next_step(finding)
-    return f"{told} {step}" if with_next_step and step else told
+    return f"{place}{finding.text}"
+
+
+def lines(findings: Iterable[Finding]) -> Iterator[str]:
+    """Each finding as a sentence, and after those with the same next step what that is."""
+    for step, alike in groupby(findings, key=next_step):
+        yield from map(sentence, alike)
+        if step:
+            yield f"    Next: {step}"
+
+
+def by_chain(findings: Sequence[Finding]) -> list[str]:
+    """One sentence a chain, for somebody who wants to know which runs are concerned."""
+    chains: dict[tuple[str | None, str | None], list[Finding]] = {}
+    for finding in findings:
+        chains.setdefault((finding.run_id, finding.asset), []).append(finding)
+    return [
+        sentence(found[0]) if len(found) == 1 else f"{sentence(found[0])} And {len(found) - 1:,} more of this chain."
+        for found in chains.values()
+    ]
 
 
 def next_step(finding: Finding) -> str:

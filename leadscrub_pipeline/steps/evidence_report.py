@@ -120,12 +120,12 @@ def _verification(facts: PackFacts) -> str:
     read = f"{counted(told.rows, 'row')} of evidence in {counted(told.chains, 'chain')}, {counted(told.seals, 'seal')}"
     if told.count:
         findings = "".join(f"<li>{escape(text)}</li>" for text in told.findings[:MOST_LINES])
-        left = told.count - min(len(told.findings), MOST_LINES)
-        more = f"<p>And {left:,} more; <code>leadscrub evidence verify</code> lists all.</p>" if left > 0 else ""
+        left = len(told.findings) - MOST_LINES
+        more = f"<p>And {left:,} chains more.</p>" if left > 0 else ""
         result = (
             f'<div class="box bad"><p><b>Not intact: {counted(told.count, "finding")}.</b> '
             f"All evidence there is was read ({read}). What a finding names should not be relied upon before it is "
-            f"explained.</p><ul>{findings}</ul>{more}</div>"
+            f"explained.</p><ul>{findings}</ul>{more}<p><code>leadscrub evidence verify</code> lists each.</p></div>"
         )
     else:
         result = (
@@ -190,9 +190,10 @@ def _lists(facts: PackFacts) -> str:
                 _age(version),
                 *numbers_of(version.checks, version.listed, version.clear, version.unknown),
             ]
-            for version in registry
+            for version in registry[-MOST_LINES:]
         ]
         heads = ("registry version", "obtained", "first use", "last use", "days old at last use", *_COUNTS)
+        text += _shortened(len(registry), "list_versions.csv")
         text += table(heads, rows, total=["All registry versions", "", "", "", "", *_sums(registry)], numbers=5)
     else:
         text += "<p>The registry was not asked in this time.</p>"
@@ -205,10 +206,11 @@ def _lists(facts: PackFacts) -> str:
                 time_cell(version.last_use),
                 *numbers_of(version.checks, version.listed, version.clear, version.unknown),
             ]
-            for version in others
+            for version in others[-MOST_LINES:]
         ]
         at_vendor = ("list", "asked at", "first use", "last use", *_COUNTS)
         text += "<p>The litigator list is asked anew for each check, so its answer is as old as the check.</p>"
+        text += _shortened(len(others), "list_versions.csv")
         text += table(at_vendor, rows, total=["All", "", "", "", *_sums(others)], numbers=4)
     return text + "\n"
 
@@ -223,18 +225,18 @@ def _runs(facts: PackFacts) -> str:
             time_cell(line.ended_at),
             plain(line.script),
             _source(line.source),
-            plain(line.purpose),
             code(line.run_id),
             *numbers_of(line.checks, line.listed, line.clear, line.unknown),
             number(line.seal_entry) if line.seal_entry and not line.unsealed else bad("unsealed"),
         ]
         for line in lines[-MOST_LINES:]
     ]
-    total = ["All runs", "", "", "", "", "", *_sums(lines), ""]
-    heads = ("first check", "last check", "script", "list", "purpose", "run", *_COUNTS, "seal")
+    total = ["All runs", "", "", "", "", *_sums(lines), ""]
+    heads = ("first check", "last check", "script", "list", "run", *_COUNTS, "seal")
     return (
         "<h2>Process log</h2><p>One line for each run and list. The seal is the number of the entry that fixes the "
-        "run's evidence; process_log.csv has the hash of each script as it was run, and of the last row.</p>"
+        "run's evidence; process_log.csv has the purpose, the hash of each script as it was run, and that of the last "
+        "row.</p>"
         f"{_shortened(len(lines), 'process_log.csv')}{table(heads, rows, total=total, numbers=5)}\n"
     )
 

@@ -17,7 +17,7 @@ from leadscrub_pipeline.warehouse.evidence_period import PeriodFacts
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What verifying all evidence found. ``findings`` are sentences."""
+    """What verifying all evidence found. ``findings`` are sentences, one a chain."""
 
     rows: int
     chains: int
@@ -25,7 +25,7 @@ class Told:
     unsealed: int
     findings: tuple[str, ...]
     count: int
-    """Of all findings; the sentences are the first."""
+    """Of single findings."""
 
 
 @dataclass(frozen=True, slots=True)

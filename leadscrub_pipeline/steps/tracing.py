@@ -32,6 +32,8 @@ Trace = dict[str, Any]
 
 UNSEALED: Final = "unsealed"
 _RECORD_ID: Final = re.compile(r"[0-9a-f]{32}")
+_TEN_DIGITS: Final = re.compile(r"[0-9]{10}", re.ASCII)
+"""A number that was valid when it was checked and no longer is keeps its story."""
 
 
 def trace(warehouse: Warehouse, ledger: Ledger | None, name: str) -> Trace:
@@ -47,11 +49,15 @@ def trace(warehouse: Warehouse, ledger: Ledger | None, name: str) -> Trace:
     with warehouse.session() as session:
         if phone is not None:
             return {"kind": "phone", "phones": [_phone(session, warehouse.dialect, ledger, phone)]}
+        if _TEN_DIGITS.fullmatch(name):
+            told: Trace = _phone(session, warehouse.dialect, ledger, name)
+            if told["rows"] or told["checks"] or told["verdicts"]:
+                return {"kind": "phone", "phones": [told]}
         if _RECORD_ID.fullmatch(name):
             found = find_record(session, name)
             if found is not None:
-                told = [_phone(session, warehouse.dialect, ledger, each) for each in found.phones]
-                return {"kind": "record", "record_id": name, "phones": told}
+                stories = [_phone(session, warehouse.dialect, ledger, each) for each in found.phones]
+                return {"kind": "record", "record_id": name, "phones": stories}
         return _run(session, ledger, name)
 
 
