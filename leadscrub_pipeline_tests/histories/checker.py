@@ -17,6 +17,7 @@ from leadscrub_pipeline_tests.histories.world import PRICE, Ran
 
 _PRICE: Final = int(PRICE * 1_000_000)
 _DAY: Final = 86_400_000_000
+_JITTER: Final = 5_000_000
 _LIST_DAYS: Final = timedelta(days=31)
 _SLOTS: Final = (1, 2, 3)
 
@@ -113,7 +114,9 @@ def _meant(books: Books, earlier: Fact, row: Fact, ran: Ran) -> str | None:
     cache_days = int(ran.settings["IDICORE_CACHE_DAYS"])
     if (earlier["sent_at"] or earlier["claimed_at"]) + cache_days * _DAY <= claimed_at:
         return None
-    if not books.clocks_differed and (earlier["settled_at"] is None or earlier["settled_at"] > claimed_at):
+    # Children set their clocks one after the other, so the same offset is not the same microsecond.
+    latest = claimed_at + (_JITTER if ran.offset else 0)
+    if not books.clocks_differed and (earlier["settled_at"] is None or earlier["settled_at"] > latest):
         return "in flight"
     return "unknown"
 

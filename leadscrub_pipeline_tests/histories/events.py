@@ -199,8 +199,9 @@ class _Generator:
         rng = self.rng
         events: list[Event] = []
         runs = 0
-        # Runs are what takes time: about three a history, and the rest around them.
-        while runs < 3 and len(events) < 8:
+        # Runs are what takes time: two to four a history, and the rest around them.
+        wanted = rng.choice((2, 2, 2, 3))
+        while runs < wanted and len(events) < 8:
             kind = rng.choices(
                 ("run", "together", "clock", "registry", "settings", "restock", "pause"),
                 weights=(40, 18, 14, 10, 8, 8, 3),
