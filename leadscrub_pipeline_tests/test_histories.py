@@ -205,6 +205,10 @@ def cut_evidence(books: Books) -> None:
     books.evidence.remove(next(row for row in books.evidence if row["sequence"] == 1))
 
 
+def edit_evidence(books: Books) -> None:
+    books.evidence[0]["canonical"] += "0"
+
+
 def _hit(books: Books) -> dict[str, object]:
     return next(row for row in books.lookups if row["state"] == "hit")
 
@@ -234,6 +238,7 @@ DOCTORS: dict[str, Callable[[Books], None]] = {
     "evidence_is_the_truth": misquote,
     "every_verdict_has_its_evidence": forge_a_verdict,
     "evidence_has_no_gap": cut_evidence,
+    "evidence_is_chained_and_sealed": edit_evidence,
 }
 
 

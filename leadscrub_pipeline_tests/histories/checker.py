@@ -8,6 +8,7 @@ import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
 from leadscrub_pipeline.simulators.phones import is_relatives_phone
@@ -457,6 +458,24 @@ def evidence_has_no_gap(books: Books) -> Iterator[str]:
             yield f"evidence of {run_id} {asset} has places {sorted(places)}"
 
 
+def evidence_is_chained_and_sealed(books: Books) -> Iterator[str]:
+    """Row by row as DESIGN.md says it, and to the last row in the ledger once the last run has cleared up."""
+    rows: defaultdict[tuple[str, str], list[Fact]] = defaultdict(list)
+    for row in sorted(books.evidence, key=lambda row: int(row["sequence"])):
+        rows[row["run_id"], row["asset"]].append(row)
+    sealed = {(chain["run_id"], chain["asset"]): chain for chain in books.chains}
+    for key in rows.keys() | sealed.keys():
+        last = sha256(f"leadscrub evidence 1|{key[0]}|{key[1]}".encode()).hexdigest()
+        for row in rows[key]:
+            last = sha256(bytes.fromhex(last) + row["canonical"].encode()).hexdigest()
+            if row["row_hash"] != last:
+                yield f"evidence of {key}: row {row['sequence']} does not hold what was before it"
+                break
+        chain = sealed.get(key)
+        if chain is None or (chain["row_count"], chain["root"]) != (len(rows[key]), last):
+            yield f"evidence of {key}: {len(rows[key])} rows, sealed are {chain and chain['row_count']}"
+
+
 def _name(somebody: Somebody) -> str:
     return " ".join(filter(None, somebody.plain()))
 
@@ -486,4 +505,5 @@ RULES: Final[tuple[Rule, ...]] = (
     evidence_is_the_truth,
     every_verdict_has_its_evidence,
     evidence_has_no_gap,
+    evidence_is_chained_and_sealed,
 )
