@@ -406,6 +406,38 @@ def test_failed_lookups_and_batches_of_the_vendor_are_lines_of_the_failures(
         assert "came back clear" in (tmp_path / "pack" / "report.html").read_text(encoding="utf-8")
 
 
+def test_checks_of_an_older_release_are_covered_by_the_seal_over_all_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    demo_settings(monkeypatch, tmp_path)
+    warehouse = make_warehouse(tmp_path / "home")
+    with Ledger.open(tmp_path / "other.sqlite", kind="demo") as other:
+        write_chain(warehouse, other, check_of("before"), 20)
+    with warehouse.session() as session:
+        session.execute(f"UPDATE {SCRUB_EVIDENCE.full_name} SET canonical = NULL, row_hash = NULL")
+        (phone,) = session.rows(f"SELECT MIN(phone) FROM {SCRUB_EVIDENCE.full_name}")[0]
+    with open_ledger(load_settings()) as ledger:
+        write_chain(warehouse, ledger, check_of("after"), 20, first=500)
+    assert export(tmp_path / "pack").code == 0
+    log = {line["run_id"]: line for line in rows_of(tmp_path / "pack" / "process_log.csv")}
+    assert (log["before"]["seal_entry"], log["before"]["unsealed"], log["before"]["root"]) == ("1", "0", "")
+    assert (log["after"]["seal_entry"], log["after"]["row_count"]) == ("2", "20")
+    assert {line["seal_entry"] for line in rows_of(tmp_path / "pack" / "checks.csv")} == {"1", "2"}
+    assert story(phone)["checks"][0]["seal"]["entry"] == 1
+
+
+def test_where_nothing_was_ever_scrubbed_there_is_nothing_to_find_or_to_hand_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    demo_settings(monkeypatch, tmp_path)
+    answer = leadscrub("evidence", "verify", "--json")
+    assert (answer.code, answer.json["rows"]) == (0, 0)
+    assert export(tmp_path / "pack").code == 0
+    assert rows_of(tmp_path / "pack" / "process_log.csv") == []
+    assert leadscrub("evidence", "trace", "2125550188").code == 0
+    assert not (tmp_path / "home" / "ledger.sqlite").exists()
+
+
 # --- pruning ----------------------------------------------------------------------------
 
 

@@ -222,7 +222,6 @@ def _runs(facts: PackFacts) -> str:
     rows = [
         [
             time_cell(line.started_at),
-            time_cell(line.ended_at),
             plain(line.script),
             _source(line.source),
             code(line.run_id),
@@ -231,12 +230,12 @@ def _runs(facts: PackFacts) -> str:
         ]
         for line in lines[-MOST_LINES:]
     ]
-    total = ["All runs", "", "", "", "", *_sums(lines), ""]
-    heads = ("first check", "last check", "script", "list", "run", *_COUNTS, "seal")
+    total = ["All runs", "", "", "", *_sums(lines), ""]
+    heads = ("first check", "script", "list", "run", *_COUNTS, "seal")
     return (
         "<h2>Process log</h2><p>One line for each run and list. The seal is the number of the entry that fixes the "
-        "run's evidence; process_log.csv has the purpose, the hash of each script as it was run, and that of the last "
-        "row.</p>"
+        "run's evidence; process_log.csv has the last check, the purpose, the hash of each script as it was run, and "
+        "that of the last row.</p>"
         f"{_shortened(len(lines), 'process_log.csv')}{table(heads, rows, total=total, numbers=5)}\n"
     )
 
