@@ -1,6 +1,7 @@
 """kill -9 wherever something is stored or sent: the next runs leave what undisturbed ones would have left."""
 
 import random
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ import pytest
 from leadscrub_pipeline import failpoints
 from leadscrub_pipeline.simulators import Fault
 from leadscrub_pipeline_tests.children import Kill
+from leadscrub_pipeline_tests.cli_deployment import LEADS
+from leadscrub_pipeline_tests.cli_deployment import deployment_in as cli_deployment_in
 from leadscrub_pipeline_tests.crashes import (
     Deployment,
     Facts,
@@ -21,6 +24,7 @@ from leadscrub_pipeline_tests.crashes import (
     deployment_in,
     town_in,
 )
+from leadscrub_pipeline_tests.sums import check_sums
 from leadscrub_pipeline_tests.tallies import tally
 
 INTERRUPT: Final = Kill("idicore.before_sign_in")
@@ -153,6 +157,27 @@ def test_under_policy_hold_nobody_is_asked_again_after_a_kill(deployment: Deploy
     assert max(Counter(entry.person_key for entry in deployment.bill).values()) == 1
     check_bill(deployment)
     tally("kills", deployment.kills)
+
+
+def test_leadscrub_run_killed_in_the_middle_of_its_lookups_goes_on_when_it_is_run_again(tmp_path: Path) -> None:
+    with cli_deployment_in(tmp_path, latency=0.05) as made:
+        with made.struck("SIGKILL", "idicore.after_answer", 7, "run", "leads", "--json") as process:
+            out, err = process.communicate(timeout=120)
+        assert (process.returncode, out) == (-signal.SIGKILL, ""), err
+        with made.ledger() as ledger:
+            in_flight = ledger.sweep().unknown
+        assert in_flight > 0
+        ended = made.command("run", "leads", "--json")
+        assert ended.code == 0, ended.err
+        (result,) = ended.objects
+        check_sums(result)
+        assert result["published"] == LEADS
+        assert LEADS <= made.billed <= LEADS + in_flight
+        with made.ledger() as ledger:
+            summary = ledger.summary()
+        total = made.simulators.idicore.bill.total()
+        assert summary.cost <= total <= summary.cost + summary.unknown_cost
+    tally("kills")
 
 
 def test_no_point_is_without_a_name_in_the_list(undisturbed: Undisturbed) -> None:
