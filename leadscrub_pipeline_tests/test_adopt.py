@@ -1,5 +1,6 @@
 """Adoption: who was paid for by an older system is not paid for again, and the old rows stay as they are."""
 
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +15,8 @@ from leadscrub_pipeline.warehouse.schema import IDENTITY_COLUMNS, MASTER, PERSON
 from leadscrub_pipeline_tests.children import Order, environment, scrub
 from leadscrub_pipeline_tests.command_line import leadscrub
 from leadscrub_pipeline_tests.graph import Graph, graph_in, people
+from leadscrub_pipeline_tests.killed import adopt, killed
+from leadscrub_pipeline_tests.tallies import tally
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 DAY = timedelta(days=1)
@@ -269,3 +272,35 @@ def test_after_a_broken_adoption_no_run_starts_until_it_was_done_again(graph: Gr
     assert "goes on where it stopped" in (run(graph).failure or "")
     assert leadscrub("adopt").code == 0
     assert run(graph).counts["published"] == 10
+
+
+@pytest.mark.parametrize(
+    ("where", "step"),
+    [
+        ("warehouse_at", 13),
+        ("ledger_at", 2),
+        pytest.param("warehouse_at", 1, marks=pytest.mark.long),
+        pytest.param("ledger_at", 1, marks=pytest.mark.long),
+    ],
+)
+def test_killed_anywhere_it_comes_to_the_same_end_when_it_is_run_again(graph: Graph, where: str, step: int) -> None:
+    store(graph, [row for row in dirty_rows() if row["processed_at"] is not None])
+    kept = graph.folder / "kept"
+    with graph.ledger():
+        pass
+    shutil.copytree(graph.home, kept)
+    leadscrub("adopt")
+    undisturbed, rows = everything(graph), old_rows(graph)
+    kills = 0
+    for at in range(step, 400, step):
+        shutil.rmtree(graph.home)
+        shutil.copytree(kept, graph.home)
+        was_killed = killed(adopt, **{where: at})
+        kills += was_killed
+        assert leadscrub("adopt").code == 0
+        assert everything(graph) == undisturbed, at
+        assert old_rows(graph) == rows
+        if not was_killed:
+            break
+    tally("kills of an operator's work", kills)
+    assert kills >= 3
