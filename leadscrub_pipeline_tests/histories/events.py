@@ -100,6 +100,9 @@ MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 _STEPS: Final = (2 * MINUTE, HOUR, 26 * HOUR, 12 * DAY, 32 * DAY, 32 * DAY, 181 * DAY, -2 * MINUTE, -9 * MINUTE)
 _REGISTRIES: Final = ("fresh", "fresh", "fresh", "older", "three_column", "stale", "undated", "gone", "truncated")
 
+_RETRIED: Final = ("gone", "truncated", "unauthorized", "forbidden")
+"""What Dagster's retry policy waits seconds for; left to the child processes."""
+
 _IDICORE: Final[tuple[dict[str, Any], ...]] = (
     {"kind": "timeout_before_billing", "seconds": 2.0},
     {"kind": "timeout_after_billing", "seconds": 2.0},
@@ -180,6 +183,8 @@ class _Generator:
         }
         if rng.random() < 0.3:
             settings |= dict(self.caps().values)
+        if self.through_dagster:
+            settings["DNC_ON_STALE_LIST"] = "null"
         everyone = tuple(self.spell(somebody) for somebody in self.people)
         return History(
             seed=self.seed,
@@ -217,7 +222,8 @@ class _Generator:
                     events.append(ClockStep(rng.choice(_STEPS)))
                 case "registry":
                     share = rng.choice((0.0, 0.1, 0.5))
-                    events.append(Registry(rng.choice(_REGISTRIES), share, without_area_codes=rng.random() < 0.3))
+                    states = [state for state in _REGISTRIES if not (self.through_dagster and state in _RETRIED)]
+                    events.append(Registry(rng.choice(states), share, without_area_codes=rng.random() < 0.3))
                 case "settings":
                     events.append(self.policy() if rng.random() < 0.5 else self.caps())
                 case "restock":
@@ -283,10 +289,11 @@ class _Generator:
             return ()
         found = []
         for _ in range(rng.choice((1, 1, 2))):
-            vendor, kinds = ("idicore", _IDICORE) if rng.random() < 0.7 else ("ccc", _CCC)
+            vendor, all_kinds = ("idicore", _IDICORE) if rng.random() < 0.7 else ("ccc", _CCC)
             amount: dict[str, Any] = rng.choice(
                 ({"times": 1}, {"times": 3}, {"share": 0.3}, {"share": 0.3}, {"share": 1.0})
             )
+            kinds = [kind for kind in all_kinds if not (self.through_dagster and kind["kind"] in _RETRIED)]
             found.append((vendor, Fault(**rng.choice(kinds), **amount)))
         return tuple(found)
 
