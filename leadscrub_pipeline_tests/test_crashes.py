@@ -133,9 +133,7 @@ def test_misses_of_a_suspended_account_are_not_believed_because_the_run_was_kill
     count(deployment)
 
 
-@pytest.mark.parametrize(
-    "point", ["prepare.before_commit", "lease.before_commit", "lease.after_commit", "claim.before_commit"]
-)
+@pytest.mark.parametrize("point", ["lease.after_commit", "claim.before_commit"])
 def test_a_run_killed_while_it_clears_up_after_a_killed_one_leaves_nothing_behind(
     point: str, deployment: Deployment, undisturbed: Undisturbed
 ) -> None:

@@ -63,12 +63,9 @@ def deployment(town: Town, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     "stop",
     [
         Kill("prepare.before_commit"),
-        Kill("lease.before_commit"),
         Kill("leads.before_commit"),
         Kill("claim.before_commit", 2),
-        Kill("fanout.handed_over"),
         Kill("mark.before_commit"),
-        Kill("idicore.before_request", 5),
         Kill("idicore.after_answer", 5),
         Kill("settle.before_commit"),
         Kill("contacts.before_commit"),
