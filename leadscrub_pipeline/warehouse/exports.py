@@ -128,7 +128,10 @@ def _cells(column: pa.Array) -> list[str | None]:
     if pa.types.is_boolean(column.type):
         return [None if value is None else "true" if value else "false" for value in column.to_pylist()]
     if pa.types.is_timestamp(column.type):
-        return [None if value is None else _utc_text(value) for value in column.to_pylist()]
+        times = column.dictionary_encode()  # few differ, and writing one out is slow
+        texts = pa.array([_utc_text(value) for value in times.dictionary.to_pylist()], pa.string())
+        found: list[str | None] = texts.take(times.indices).to_pylist()
+        return found
     if not pa.types.is_string(column.type):
         numbers: list[str | None] = column.cast(pa.string()).to_pylist()
         return numbers
