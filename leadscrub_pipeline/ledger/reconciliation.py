@@ -279,6 +279,8 @@ def _totals(scratch: sqlite3.Connection, invoice: Invoice, bounds: Mapping[str, 
 
 
 _TABLES: Final = """
+PRAGMA journal_mode=OFF;
+PRAGMA cache_size=-65536;
 CREATE TABLE charge (line INTEGER, reference TEXT, lookup_id TEXT, micros INTEGER, at INTEGER);
 CREATE TABLE request (
     lookup_id TEXT PRIMARY KEY, person_key TEXT, endpoint TEXT, scope TEXT, state TEXT, suspicion TEXT, run_id TEXT,
