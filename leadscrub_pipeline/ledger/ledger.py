@@ -21,28 +21,17 @@ from leadscrub_pipeline import failpoints
 from leadscrub_pipeline.domain.people import KEY_VERSION
 from leadscrub_pipeline.domain.verdicts import utc_now
 from leadscrub_pipeline.errors import RefusedError, UnavailableError
-from leadscrub_pipeline.ledger import (
-    claims,
-    evidence_roots,
-    misses,
-    owners,
-    partition_leases,
-    pruning,
-    stamping,
-    trace_reading,
-)
+from leadscrub_pipeline.ledger import claims, misses, owners, partition_leases, stamping
 from leadscrub_pipeline.ledger import summary as summaries
 from leadscrub_pipeline.ledger.database import DATABASE_ERRORS, Database, database_errors, error_code
 from leadscrub_pipeline.ledger.desk import LedgerDesk
-from leadscrub_pipeline.ledger.evidence_roots import Chain, Seal
+from leadscrub_pipeline.ledger.evidence_book import EvidenceBook
 from leadscrub_pipeline.ledger.owners import Owner, SweepCounts
-from leadscrub_pipeline.ledger.pruning import Pruning
 from leadscrub_pipeline.ledger.sealing import Sealer
 from leadscrub_pipeline.ledger.stamping import Kind
 from leadscrub_pipeline.ledger.standing import Preview, Standing
 from leadscrub_pipeline.ledger.summary import RunCounts, Summary
 from leadscrub_pipeline.ledger.terms import LookupTerms
-from leadscrub_pipeline.ledger.trace_reading import Lookup, Outcome, Seals
 from leadscrub_pipeline.ledger.units import time_to_micros
 from leadscrub_pipeline.ledger.upkeep import Upkeep
 from leadscrub_pipeline.ledger.writer import RETRY_SECONDS, GroupWriter
@@ -53,7 +42,7 @@ LEASE: Final = timedelta(seconds=60)
 HEARTBEAT: Final = timedelta(seconds=15)
 
 
-class Ledger:
+class Ledger(EvidenceBook):
     """One open ledger is one owner of the lookups it claims. Close it; it is a context manager.
 
     Its methods may be called from any thread, but not on an event loop: they wait for the
@@ -231,8 +220,7 @@ class Ledger:
     def sweep(self) -> SweepCounts:
         """Clear up after owners that died: claims go, sent requests become unknown."""
         with self._writing("sweeping") as connection:
-            now = self._now()
-            return owners.bury(connection, owners.dead_owners(connection, now, us=self._owner), now)
+            return self._bury_dead(connection)
 
     # --- misses in a row ---------------------------------------------------------------
 
@@ -309,114 +297,6 @@ class Ledger:
         with self._reading() as connection:
             return summaries.lookups_of_run(connection, run_id)
 
-    # --- telling what happened ---------------------------------------------------------
-
-    def lookups_with_ids(self, lookup_ids: Sequence[str]) -> list[Lookup]:
-        with self._reading() as connection:
-            return trace_reading.lookups_with_ids(connection, lookup_ids)
-
-    def lookups_of_people(self, person_keys: Sequence[str]) -> list[Lookup]:
-        """All requests about these people, the oldest first."""
-        with self._reading() as connection:
-            return trace_reading.lookups_of_people(connection, person_keys)
-
-    def outcomes_of_run(self, run_id: str) -> list[Outcome]:
-        with self._reading() as connection:
-            return trace_reading.outcomes(connection, run_id=run_id)
-
-    def outcomes_between(self, since: datetime, until: datetime) -> list[Outcome]:
-        """Requests claimed from ``since`` to before ``until``, by state, reason and purpose."""
-        with self._reading() as connection:
-            return trace_reading.outcomes(connection, since=since, until=until)
-
-    def reused_by_run(self, run_id: str) -> int:
-        with self._reading() as connection:
-            return trace_reading.reused_by_run(connection, run_id)
-
-    def failed_lookups(self, since: datetime, until: datetime) -> Iterator[list[Lookup]]:
-        """Requests of a time that failed or whose outcome is not known, in pages."""
-        after: Lookup | None = None
-        while True:
-            with self._reading() as connection:
-                page = trace_reading.failed_page(connection, since=since, until=until, after=after)
-            if not page:
-                return
-            yield page
-            after = page[-1]
-
-    def seals_of_runs(self, run_ids: Sequence[str]) -> Seals:
-        with self._reading() as connection:
-            return trace_reading.seals_of_runs(connection, run_ids)
-
-    # --- evidence past its time --------------------------------------------------------
-
-    def mark_pruned(self, chains: Sequence[tuple[str, str, int]], *, before: str, reason: str | None) -> Pruning:
-        """Mark sealed chains (run, asset, rows) as deleted; delete their rows after that."""
-        with self._writing("marking evidence as pruned") as connection:
-            return pruning.mark_pruned(connection, chains, before=before, reason=reason, now=self._now())
-
-    def prunings(self) -> list[Pruning]:
-        with self._reading() as connection:
-            return pruning.prunings(connection)
-
-    # --- chains of evidence ------------------------------------------------------------
-
-    def open_chain(self, run_id: str, asset: str, partition_key: str) -> Chain:
-        """Say that evidence of a run and asset is about to be written; call it before the first row."""
-        with self._writing("opening a chain of evidence") as connection:
-            chain = evidence_roots.open_chain(connection, run_id, asset, partition_key, now=self._now())
-            failpoints.reached("chain.before_commit")
-        failpoints.reached("chain.after_commit")
-        return chain
-
-    def seal_chain(self, run_id: str, asset: str, row_count: int, root: str) -> Seal | None:
-        """Set down the hash of a chain's last row as its root and close the chain.
-
-        Returns:
-            The entry; the one there is when the same was sealed before, None for a chain that never had a row.
-
-        Raises:
-            FailedError: the chain was never opened, or the ledger sealed more rows or another root of it.
-        """
-        with self._writing("sealing evidence") as connection:
-            seal = evidence_roots.seal(connection, run_id, asset, row_count, root, now=self._now())
-            failpoints.reached("seal.before_commit")
-        failpoints.reached("seal.after_commit")
-        return seal
-
-    def open_sealed_chain(
-        self, run_id: str, asset: str, partition_key: str, *, row_count: int, root: str
-    ) -> Seal | None:
-        """Both at once: for rows that were there before there were chains."""
-        with self._writing("sealing evidence") as connection:
-            now = self._now()
-            evidence_roots.open_chain(connection, run_id, asset, partition_key, now=now)
-            seal = evidence_roots.seal(connection, run_id, asset, row_count, root, now=now)
-            failpoints.reached("seal_of_old.before_commit")
-        failpoints.reached("seal_of_old.after_commit")
-        return seal
-
-    def chain(self, run_id: str, asset: str) -> Chain | None:
-        with self._reading() as connection:
-            return evidence_roots.find_chain(connection, run_id, asset)
-
-    def chains(self) -> list[Chain]:
-        """Every chain that was opened, the oldest first."""
-        with self._reading() as connection:
-            return evidence_roots.all_chains(connection)
-
-    def abandoned_chains(self) -> list[Chain]:
-        """Chains of runs that ended without sealing what they wrote, the oldest first."""
-        with self._writing("looking for unsealed evidence") as connection:
-            now = self._now()
-            owners.bury(connection, owners.dead_owners(connection, now, us=self._owner), now)
-            return evidence_roots.abandoned(connection)
-
-    def roots(self) -> list[Seal]:
-        """Every seal in the order they were set."""
-        with self._reading() as connection:
-            return evidence_roots.all_seals(connection)
-
     # --- opening and closing -----------------------------------------------------------
 
     def close(self) -> None:
@@ -468,6 +348,10 @@ class Ledger:
     def _reading(self) -> Iterator[Connection]:
         with database_errors("reading"), self._database.reading() as connection:
             yield connection
+
+    def _bury_dead(self, connection: Connection) -> SweepCounts:
+        now = self._now()
+        return owners.bury(connection, owners.dead_owners(connection, now, us=self._owner), now)
 
     def _let_go(self, partition_key: str) -> None:
         try:
