@@ -17,7 +17,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, bindparam, exists, select, update
 
 from leadscrub_pipeline import failpoints
 from leadscrub_pipeline.errors import FailedError, LeadscrubError, UnavailableError
@@ -25,7 +25,7 @@ from leadscrub_pipeline.ledger import budgets, tables
 from leadscrub_pipeline.ledger.database import DATABASE_ERRORS, Database, error_code
 from leadscrub_pipeline.ledger.owners import Owner
 from leadscrub_pipeline.ledger.sealing import Sealer
-from leadscrub_pipeline.ledger.tables import lookups
+from leadscrub_pipeline.ledger.tables import lookups, tombstones
 from leadscrub_pipeline.ledger.terms import Settlement
 from leadscrub_pipeline.ledger.units import MICROS_PER_DAY, micros_to_time, time_to_micros
 
@@ -270,6 +270,8 @@ _FLIGHT: Final = select(
     lookups.c.price_micros,
     lookups.c.hit_days,
     lookups.c.miss_days,
+    # A late answer about a person who was erased meanwhile is not kept.
+    exists().where(tombstones.c.person_key == lookups.c.person_key).label("is_erased"),
 ).where(lookups.c.lookup_id.in_(bindparam("wanted", expanding=True)))
 
 _SETTLED_COLUMNS: Final = (
@@ -343,7 +345,7 @@ def _settled(row: Any, settlement: Settlement, write: _Write, now: int) -> dict[
         "new_reason": settlement.reason,
         "new_http_status": settlement.http_status,
         "new_parser_version": settlement.parser_version,
-        "new_answer": write.sealed,
+        "new_answer": None if row.is_erased else write.sealed,
     }
 
 
