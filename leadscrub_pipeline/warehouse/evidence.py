@@ -28,6 +28,7 @@ _ESCAPES: Final = (("\\", "\\\\"), ("|", "\\p"), ("\n", "\\n"), ("\r", "\\r"))
 _NULL: Final = "\\N"
 
 PAGE_ROWS: Final = 50_000
+_ORDER: Final = ["run_id", "asset", "sequence"]
 _CHAINS_AT_A_TIME: Final = 1_000
 
 
@@ -138,7 +139,7 @@ def extents(session: Session) -> list[Extent]:
 
 
 def pages(warehouse: Warehouse, wanted: Sequence[Extent], *, rows: int = PAGE_ROWS) -> Iterator[pa.Table]:
-    """The rows of the extents in pages, ordered by run, asset and sequence; each chain's rows follow each other.
+    """The rows of the extents in pages; each chain's rows stand together, by sequence.
 
     Rows without a sequence from 1 are left out. No connection is held between pages, and what
     was written after the extents were counted is not read.
@@ -198,10 +199,23 @@ def _read(warehouse: Warehouse, wanted: Sequence[Extent], *, rows: int, after: i
         params += [min(_times(wanted, "first_checked_at")), max(_times(wanted, "last_checked_at"))]
     query = (
         f"SELECT {', '.join(SCHEMA.names)} FROM {SCRUB_EVIDENCE.full_name} WHERE {' AND '.join(conditions)} "
-        f"ORDER BY run_id, asset, sequence LIMIT {2 * rows}"
+        f"LIMIT {2 * rows}"
     )
     with warehouse.session() as session:
-        return session.table(query, params).cast(SCHEMA)
+        page = session.table(query, params).cast(SCHEMA)
+    # Rows mostly lie in their order, and to have the engine sort them took a third of the time of reading.
+    return page if _is_in_order(page) else page.sort_by([(name, "ascending") for name in _ORDER])
+
+
+def _is_in_order(page: pa.Table) -> bool:
+    """Whether each chain's rows stand together, by sequence."""
+    chains = list(by_chain(page))
+    if len({(run_id, asset) for run_id, asset, _, _ in chains}) < len(chains):
+        return False
+    starts = {start for _, _, start, _ in chains}
+    sequence = page.column("sequence").combine_chunks()
+    falls = pc.indices_nonzero(pc.less(sequence[1:], sequence[:-1])).to_pylist()
+    return {index + 1 for index in falls} <= starts
 
 
 def _times(wanted: Sequence[Extent], name: str) -> list[Any]:
