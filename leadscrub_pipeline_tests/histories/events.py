@@ -209,7 +209,7 @@ class _Generator:
         while runs < wanted and len(events) < 8:
             kind = rng.choices(
                 ("run", "together", "clock", "registry", "settings", "restock", "pause"),
-                weights=(40, 18, 14, 10, 8, 8, 3),
+                weights=(26, 12, 18, 12, 14, 12, 4),
             )[0]
             match kind:
                 case "run":

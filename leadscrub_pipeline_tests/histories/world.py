@@ -6,7 +6,6 @@ What must hold afterwards stands in checker.py.
 import csv
 import itertools
 import os
-import shutil
 import sqlite3
 import threading
 import time
@@ -387,7 +386,7 @@ def world_of(history: History, folder: Path, *, say: Callable[[str], None] = lam
         yield world
 
 
-_empty: list[Path] = []
+_empty: dict[str, bytes] = {}
 
 
 def _copy_empty_home(world: World) -> None:
@@ -398,11 +397,13 @@ def _copy_empty_home(world: World) -> None:
             open_ledger(settings).close()
             with open_warehouse(settings).session():
                 pass
-        kept = world.folder.parent / f"empty-home-{os.getpid()}"
-        shutil.copytree(world.home, kept)
-        _empty.append(kept)
+        _empty.update({path.name: path.read_bytes() for path in world.home.iterdir() if path.is_file()})
         return
-    shutil.copytree(_empty[0], world.home)
+    world.home.mkdir(mode=0o700)
+    for name, content in _empty.items():
+        path = world.home / name
+        path.touch(mode=0o600)
+        path.write_bytes(content)
 
 
 def _fill_old(connection: sqlite3.Connection, listed: frozenset[str], without: frozenset[str]) -> None:
