@@ -458,3 +458,15 @@ def test_a_pruned_chain_is_no_loss_and_one_marked_by_hand_is(warehouse: DuckdbWa
     with ledger._database.writing() as connection:
         connection.exec_driver_sql("UPDATE ledger_chains SET pruned_at = 1 WHERE run_id = 'run-1'")
     assert set(ask(warehouse, ledger).kinds) == {"pruned_by_nobody", "pruned_and_present"}
+
+
+def test_rows_that_lie_in_another_order_in_the_table_are_as_sound(warehouse: DuckdbWarehouse, ledger: Ledger) -> None:
+    for number, count in enumerate((40, 1, 25)):
+        write_chain(warehouse, ledger, check_of(f"run-{number}"), count, first=number * 100)
+    with warehouse.session() as session:
+        rows = session.table(f"SELECT * FROM {TABLE} ORDER BY row_hash")
+        session.execute(f"DELETE FROM {TABLE}")
+        session.load(TABLE, rows)
+    result = ask(warehouse, ledger)
+    assert result.is_sound, result.findings
+    assert result.rows == 66
