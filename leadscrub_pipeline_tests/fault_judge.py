@@ -15,9 +15,7 @@ from typing import Any
 
 from leadscrub_pipeline.simulators.line import Reply
 from leadscrub_pipeline.simulators.phones import CONTROL_NUMBERS
-from leadscrub_pipeline.warehouse.schema import SCRUB_EVIDENCE
 from leadscrub_pipeline_tests.bad_input import phones_of
-from leadscrub_pipeline_tests.graph import Graph
 
 
 @dataclass(frozen=True)
@@ -73,15 +71,16 @@ class Verdicts:
     """By the run that looked into it; the runs of the template all looked into one."""
     latest: Listing | None
 
-    def unanswered(self, graph: Graph) -> list[str]:
-        """Every FALSE flag that no source answered or that has no evidence: there must be none."""
+    def unanswered(self, master: list[dict[str, Any]], clear: Iterable[tuple[str, str, str]]) -> list[str]:
+        """Every FALSE flag that no source answered or that has no evidence: there must be none.
+
+        ``clear`` is our own evidence: source, phone and run of every clear answer.
+        """
         evidence: dict[tuple[str, str], set[str]] = defaultdict(set)
-        for source, phone, run_id in graph.rows(
-            f"SELECT source, phone, run_id FROM {SCRUB_EVIDENCE.full_name} WHERE verdict = 'clear'"
-        ):
+        for source, phone, run_id in clear:
             evidence[source, phone].add(run_id)
         wrong = []
-        for row in graph.master():
+        for row in master:
             if row["in_litigator_list"] is False:
                 phones = phones_of(row)
                 if not phones or any(phone not in self.ccc or not evidence["ccc", phone] for phone in phones):

@@ -12,20 +12,19 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from leadscrub_pipeline.domain.people import Person
-from leadscrub_pipeline_tests.bad_input import fails, phones_of, published, tells_nothing_private
+from leadscrub_pipeline_tests.bad_input import fails, phones_of, tells_nothing_private
 from leadscrub_pipeline_tests.children import Kill, Order, environment, scrub
 from leadscrub_pipeline_tests.fault_judge import Verdicts, cleared_by_ccc
-from leadscrub_pipeline_tests.fault_trial import KEY, Trial, snapshot
+from leadscrub_pipeline_tests.fault_trial import KEY, Tables, Trial, tables_of
 from leadscrub_pipeline_tests.graph import Run, flags
 
-Before = dict[str, Any]
 LEADS = 12
 
 
 class Outcome(Protocol):
     def run(self, trial: Trial) -> Run | None: ...
 
-    def check(self, trial: Trial, run: Run | None, before: Before) -> None: ...
+    def check(self, trial: Trial, run: Run | None, before: Tables, after: Tables) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,8 @@ class Fails:
     def run(self, trial: Trial) -> None:
         fails(trial.graph, KEY, self.step, *self.words, assets=trial.assets)
 
-    def check(self, trial: Trial, _run: Run | None, before: Before) -> None:
-        assert snapshot(trial.graph) == before
+    def check(self, trial: Trial, _run: Run | None, before: Tables, after: Tables) -> None:
+        assert after == before
 
 
 class _Succeeds:
@@ -54,8 +53,8 @@ class _Succeeds:
 class Answered(_Succeeds):
     """The fault does no harm: every lead is published and every flag is as the sources have it."""
 
-    def check(self, trial: Trial, run: Run | None, _before: Before) -> None:
-        rows = published(trial.graph, KEY)
+    def check(self, trial: Trial, run: Run | None, _before: Tables, after: Tables) -> None:
+        rows = after.published
         assert len(rows) == LEADS
         for row in rows:
             _flags_are_true_to_the_sources(trial, row)
@@ -71,8 +70,8 @@ class Unknown(_Succeeds):
     source: str
     reasons: frozenset[str]
 
-    def check(self, trial: Trial, _run: Run | None, _before: Before) -> None:
-        rows = published(trial.graph, KEY)
+    def check(self, trial: Trial, _run: Run | None, _before: Tables, after: Tables) -> None:
+        rows = after.published
         assert len(rows) == LEADS
         met = 0
         for row in rows:
@@ -93,8 +92,8 @@ class Unknown(_Succeeds):
 class NoContact(_Succeeds):
     """Nobody was found: the leads are published without contacts, and no flag says anything."""
 
-    def check(self, trial: Trial, _run: Run | None, _before: Before) -> None:
-        rows = published(trial.graph, KEY)
+    def check(self, trial: Trial, _run: Run | None, _before: Tables, after: Tables) -> None:
+        rows = after.published
         assert len(rows) == LEADS
         for row in rows:
             assert phones_of(row) == []
@@ -112,12 +111,12 @@ class Kept(_Succeeds):
     leads: int | None
     """None: some, but not all."""
 
-    def check(self, trial: Trial, run: Run | None, _before: Before) -> None:
+    def check(self, trial: Trial, run: Run | None, _before: Tables, after: Tables) -> None:
         assert run is not None
         kept = run.metadata["enriched_contacts"][self.outcome]
         assert run.metadata["enriched_contacts"]["deferred_or_held_by_reason"] == {self.reason: kept}
         assert 0 < kept < LEADS if self.leads is None else kept == self.leads
-        rows = published(trial.graph, KEY)
+        rows = after.published
         assert len(rows) == LEADS - kept
         for row in rows:
             _flags_are_true_to_the_sources(trial, row)
@@ -136,29 +135,30 @@ class Killed:
         report = scrub(order)
         assert report.killed, report
 
-    def check(self, trial: Trial, _run: Run | None, before: Before) -> None:
-        assert snapshot(trial.graph) == before
-        common(trial)
+    def check(self, trial: Trial, _run: Run | None, before: Tables, after: Tables) -> None:
+        assert after == before
         succeeds = Answered()
-        succeeds.check(trial, succeeds.run(trial), before)
+        run = succeeds.run(trial)
+        succeeds.check(trial, run, before, common(trial))
 
 
-def common(trial: Trial) -> None:
+def common(trial: Trial) -> Tables:
     """What holds after every fault: no FALSE that no source gave, nobody to call who was not cleared, no lost bill."""
     graph = trial.graph
+    tables = tables_of(graph)
     verdicts = Verdicts(
         cleared_by_ccc([*trial.template.replies, *(graph.simulators.ccc.line.sent or [])]),
         dict.fromkeys(trial.template.runs, trial.template.listing),
         trial.listing,
     )
-    assert verdicts.unanswered(graph) == []
-    callable_now = graph.callable_phones()
-    assert [phone for phone in callable_now if not verdicts.clears(phone)] == []
-    assert not any(graph.simulators.ccc.is_litigator(phone) for phone in callable_now)
-    for row in graph.master():
+    assert verdicts.unanswered(tables.master, tables.evidence) == []
+    assert [phone for phone in tables.callable_phones if not verdicts.clears(phone)] == []
+    assert not any(graph.simulators.ccc.is_litigator(phone) for phone in tables.callable_phones)
+    for row in tables.master:
         theirs = graph.simulators.idicore.contact_of(_person(row)).best_phones()
         assert not trial.phones_are_known or set(phones_of(row)) <= set(theirs)
     _the_ledger_has_the_bill(trial)
+    return tables
 
 
 def _person(row: dict[str, Any]) -> Person:

@@ -18,6 +18,7 @@ from leadscrub_pipeline.simulators.contacts import contact_of
 from leadscrub_pipeline.simulators.line import Reply
 from leadscrub_pipeline.simulators.phones import PhoneSpace, is_litigator
 from leadscrub_pipeline.warehouse import duckdb_engine
+from leadscrub_pipeline.warehouse.schema import CALLABLE_PHONES, MASTER, SCRUB_EVIDENCE
 from leadscrub_pipeline_tests.bad_input import deployment, private_people
 from leadscrub_pipeline_tests.fault_judge import Listing, listing_of
 from leadscrub_pipeline_tests.graph import ASSETS, Graph
@@ -42,6 +43,30 @@ def people_of(key: str) -> list[tuple[object, ...]]:
     return [*people[:11], litigators[0]]
 
 
+@dataclass(frozen=True)
+class Tables:
+    """What is looked at, read in one session: opening one takes longer than reading it."""
+
+    master: list[dict[str, Any]]
+    callable_phones: set[str]
+    evidence: list[tuple[str, str, str]] = field(compare=False)
+    """Source, phone and run of every clear answer."""
+
+    @property
+    def published(self) -> list[dict[str, Any]]:
+        return [row for row in self.master if row["table_id"] == KEY]
+
+
+def tables_of(graph: Graph) -> Tables:
+    names = MASTER.column_names
+    with graph.warehouse() as session:
+        rows = session.rows(f"SELECT {', '.join(names)} FROM {MASTER.full_name} ORDER BY record_id")
+        phones = session.rows(f"SELECT phone FROM {CALLABLE_PHONES}")
+        evidence = session.rows(f"SELECT source, phone, run_id FROM {SCRUB_EVIDENCE.full_name} WHERE verdict = 'clear'")
+    master = [dict(zip(names, row, strict=True)) for row in rows]
+    return Tables(master, {phone for (phone,) in phones}, [(row[0], row[1], row[2]) for row in evidence])
+
+
 @dataclass
 class Template:
     """A deployment with ``before`` published, and ``leads`` up to each of the stages."""
@@ -49,12 +74,14 @@ class Template:
     folder: Path
     bill: dict[int, list[BillEntry]] = field(default_factory=dict)
     """What was billed up to each stage."""
+    tables: dict[int, Tables] = field(default_factory=dict)
     replies: list[Reply] = field(default_factory=list)
     """What CCC said up to the last stage."""
     runs: set[str] = field(default_factory=set)
 
     def keep(self, graph: Graph, stage: int) -> None:
         shutil.copytree(graph.home, self.home(stage))
+        self.tables[stage] = tables_of(graph)
         self.bill[stage] = graph.simulators.idicore.bill.entries()
 
     def home(self, stage: int) -> Path:
@@ -142,8 +169,3 @@ def trial_of(template: Template, folder: Path, *, stage: int) -> Iterator[Trial]
         graph.simulators.ccc.line.sent = []
         assets = None if stage == PUBLISHED else ASSETS[stage:]
         yield Trial(graph, template, stage, listing_of(graph.registry, fresh=True), assets)
-
-
-def snapshot(graph: Graph) -> dict[str, Any]:
-    """What a failed run must leave as it was."""
-    return {"master": graph.master(), "callable": graph.callable_phones()}

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from leadscrub_pipeline_tests.bad_input import published
 from leadscrub_pipeline_tests.fault_matrix import FAULTS, Fault
 from leadscrub_pipeline_tests.fault_matrix import OFTEN as NAMED
 from leadscrub_pipeline_tests.fault_outcomes import common
-from leadscrub_pipeline_tests.fault_trial import KEY, PUBLISHED, Template, Trial, make_template, snapshot, trial_of
+from leadscrub_pipeline_tests.fault_trial import KEY, PUBLISHED, Template, Trial, make_template, trial_of
 from leadscrub_pipeline_tests.tallies import tally
 
 OFTEN = [fault for fault in FAULTS if fault.is_often]
@@ -24,12 +23,12 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Template:
 def meet(fault: Fault, template: Template, folder: Path, *, whole: bool, afterwards: bool = False) -> None:
     stage = PUBLISHED if whole and not fault.fixed else fault.stage
     with trial_of(template, folder, stage=stage) as trial:
-        before = snapshot(trial.graph)
-        assert len(before["master"]) == 12
+        before = template.tables[stage]
+        assert len(before.master) == 12
+        assert len(before.callable_phones) > 5
         with fault.make(trial):
             run = fault.holds.run(trial)
-        common(trial)
-        fault.holds.check(trial, run, before)
+        fault.holds.check(trial, run, before, common(trial))
         if afterwards:
             goes_on(trial)
     tally("faults")
@@ -42,8 +41,7 @@ def goes_on(trial: Trial) -> None:
     trial.listing = trial.template.listing
     run = trial.graph.scrub(KEY)
     assert run.success, run.error
-    common(trial)
-    for row in published(trial.graph, KEY):
+    for row in common(trial).published:
         reasons = set(json.loads(row["additional_data"])["provenance"]["null_reasons"].values())
         assert reasons <= {None, "no_phone", "malformed_by_vendor"}
 
