@@ -1,6 +1,6 @@
 """A history: settings, people and events, all drawn from one seed. Carrying it out does not belong here."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
 from random import Random
@@ -238,7 +238,8 @@ class _Generator:
 
     def together(self) -> Runs:
         rng = self.rng
-        if rng.random() < 0.25:
+        is_same = rng.random() < 0.35
+        if is_same:
             script = rng.choice(self.scripts)
             wanted = [(script, True), (script, True)]
         else:
@@ -256,6 +257,8 @@ class _Generator:
             )
             for at, (script, holds) in enumerate(wanted)
         ]
+        if is_same and rng.random() < 0.7:
+            scrubs = [replace(scrub, end=None, interrupt=None) for scrub in scrubs]
         return Runs(tuple(scrubs), self.faults())
 
     def scrub(self, script: str, **values: Any) -> Scrub:
