@@ -19,10 +19,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--history-seed", type=int, default=1, help="first seed of the random histories")
 
 
-def pytest_report_header(config: pytest.Config) -> str:
-    return f"random histories from seed {config.getoption('history_seed')} on; others with --history-seed"
-
-
 def pytest_configure(config: pytest.Config) -> None:
     if config.pluginmanager.hasplugin("xdist") and not hasattr(config, "workerinput"):
         config.pluginmanager.register(_Workers())
@@ -46,3 +42,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if counted():
         parts = (f"{count:,} {name}" for name, count in sorted(counted().items()))
         terminalreporter.write_line(f"Counted: {', '.join(parts)}")
+    if "histories" in counted():
+        seed = terminalreporter.config.getoption("history_seed")
+        terminalreporter.write_line(f"Histories from seed {seed} on; draw others with --history-seed=NUMBER")
