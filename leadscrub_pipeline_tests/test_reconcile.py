@@ -392,6 +392,35 @@ def test_the_better_name_wins_and_a_name_that_is_given_wins_over_all(tmp_path):
     assert (reference, micros, at) == ("def", 9_000_000, time_to_micros(DAY))
 
 
+REFERENCES = "reference_id reference ref_id ref lookup_id request_id client_reference_id client_reference"
+MORE_REFERENCES = "customer_reference_id customer_reference your_reference"
+AMOUNTS = "amount cost charge charged total fee price unit_price"
+DATES = "date datetime timestamp time search_date request_date transaction_date charge_date"
+MORE_DATES = "charged_at billed_at created_at"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [f"{name},amount,date" for name in f"{REFERENCES} {MORE_REFERENCES}".split()]
+    + [f"reference,{name},date" for name in AMOUNTS.split()]
+    + [f"reference,amount,{name}" for name in f"{DATES} {MORE_DATES}".split()],
+)
+def test_every_usual_name_of_a_column_is_known(tmp_path, header):
+    path = tmp_path / "invoice.csv"
+    path.write_text(f"{header}\nabc,0.25,2026-11-21\n")
+    charges, rejected, _ = charges_of(path)
+    assert [tuple(charge) for charge in charges] == [(2, "abc", 250_000, time_to_micros(DAY))]
+    assert rejected == {}
+
+
+def test_of_two_names_that_differ_in_case_the_one_that_is_given_is_meant(tmp_path):
+    path = tmp_path / "invoice.csv"
+    path.write_text("No,no,amount\nabc,def,1\n")
+    for name, reference in (("No", "abc"), ("no", "def")):
+        ((_, found, _, _),), _, _ = charges_of(path, InvoiceColumns(reference=name))
+        assert found == reference
+
+
 def test_a_date_column_can_be_left_aside(tmp_path):
     path = tmp_path / "invoice.csv"
     path.write_text("reference,amount,date\nabc,1,Saturday\n")
@@ -482,6 +511,8 @@ def test_a_file_whose_quotation_marks_do_not_fit_ends_by_name_and_swallows_no_ro
         ("1e3", None),
         ("NaN", None),
         ("Infinity", None),
+        ("(0.25", None),
+        ("0.25)", None),
         ("", None),
         (".", None),
         ("-", None),
@@ -497,7 +528,14 @@ def test_amounts_are_read_as_money_or_not_at_all(text, micros):
 
 @pytest.mark.parametrize(
     ("text", "micros"),
-    [("0,25", 250_000), ("1,234", 1_234_000), ("0.25", 250_000), ("1.234,50", None), ("1,2,3", None)],
+    [
+        ("0,25", 250_000),
+        ("1,234", 1_234_000),
+        ("0.25", 250_000),
+        ("1,234.50", 1_234_500_000),
+        ("1.234,50", None),
+        ("1,2,3", None),
+    ],
 )
 def test_in_a_file_parted_by_semicolons_the_comma_is_the_decimal_point(text, micros):
     assert read_amount(text, decimal_comma=True) == micros

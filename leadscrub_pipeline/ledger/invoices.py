@@ -173,8 +173,10 @@ def lookup_id_of(reference: str) -> str:
 def read_amount(text: str, *, decimal_comma: bool) -> int | None:
     """Micros; None for what is no amount of money. In a file parted by semicolons the comma is the decimal point."""
     plain = text.strip().upper().removesuffix("USD").removeprefix("USD").strip()
-    negative = plain.startswith("-") or (plain.startswith("(") and plain.endswith(")"))
-    plain = plain.strip("()").removeprefix("-").strip().removeprefix("$").strip()
+    negative = plain.startswith("-")
+    if plain.startswith("(") and plain.endswith(")"):
+        plain, negative = plain[1:-1], True
+    plain = plain.removeprefix("-").strip().removeprefix("$").strip()
     if decimal_comma and "." not in plain:
         plain = plain.replace(",", ".")
     elif _THOUSANDS.fullmatch(plain):
