@@ -39,12 +39,16 @@ WHERE NOT EXISTS (
 )
 """
 
-# A number once found listed stays so until the source answers again: no answer clears nothing.
+# A number once found listed stays so until the source answers again: no answer clears nothing. Of two
+# answers the newer counts, whichever is stored last: a run that still reads last month's list must not
+# clear what another has found on this month's.
 _MERGE: Final = f"""
 MERGE INTO {PHONE_VERDICTS.full_name} AS t
 USING {{stage}} AS s
 ON t.phone = s.phone AND t.source = s.source
-WHEN MATCHED AND NOT (s.verdict = 'unknown' AND t.verdict = 'listed') THEN UPDATE SET
+WHEN MATCHED AND NOT (s.verdict = 'unknown' AND t.verdict = 'listed') AND (
+  t.verdict = 'unknown' OR t.obtained_at IS NULL OR s.obtained_at IS NULL OR s.obtained_at >= t.obtained_at
+) THEN UPDATE SET
   verdict = s.verdict, reason = s.reason, list_version = s.list_version,
   obtained_at = s.obtained_at, checked_at = s.checked_at, valid_until = s.valid_until
 WHEN NOT MATCHED THEN INSERT ({", ".join(PHONE_VERDICTS.column_names)})
