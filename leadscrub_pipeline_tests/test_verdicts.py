@@ -42,7 +42,7 @@ def test_an_answer_has_a_reason_exactly_when_it_is_unknown(verdict: Verdict) -> 
 
 def test_no_source_answers_that_there_is_no_phone() -> None:
     # Such an answer about a phone that is there was once left out of a lead's flag, which became FALSE.
-    with pytest.raises(ValueError, match="^there is no answer about no phone$"):
+    with pytest.raises(ValueError, match=r"^there is no answer about no phone$"):
         unknown(Reason.NO_PHONE)
 
 

@@ -37,6 +37,13 @@ BOUNDS: Final = (
         "x",
         0.10,
     ),
+    Bound(
+        "evidence verify, a million rows: microseconds a row (5 are 200,000 rows a second)",
+        "evidence_verify",
+        "microseconds_a_row",
+        "us",
+        5.0,
+    ),
     Bound("200 leads, no latency: five assets over an empty run of five", "overhead", "over_seconds", "s", 2.0),
     Bound("100,000 leads end to end: peak memory of the run", "end_to_end_100k", "peak_mb", "MB", 700.0),
     Bound(

@@ -64,9 +64,16 @@ def _ledger_and_evidence() -> dict[str, float]:
     return ledger_and_evidence()
 
 
+def _evidence_verify() -> dict[str, float]:
+    from leadscrub_pipeline_tests.bench.evidence_cases import evidence_verify  # noqa: PLC0415 - as in start_up
+
+    return evidence_verify()
+
+
 CASES: Final[Mapping[str, Callable[[], dict[str, float]]]] = {
     "enrichment": enrichment,
     "ledger_and_evidence": _ledger_and_evidence,
+    "evidence_verify": _evidence_verify,
     "overhead": overhead,
     "end_to_end_10k": lambda: end_to_end(10_000),
     "end_to_end_100k": lambda: end_to_end(100_000),

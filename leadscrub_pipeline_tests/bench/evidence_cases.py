@@ -33,5 +33,6 @@ def evidence_verify(rows: int = ROWS) -> dict[str, float]:
         "rows": result.rows,
         "seconds": result.seconds,
         "rows_a_second": result.rows / result.seconds,
+        "microseconds_a_row": result.seconds / result.rows * 1e6,
         "processor_seconds": processor,
     }
