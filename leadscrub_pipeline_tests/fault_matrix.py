@@ -4,7 +4,7 @@ How a fault is made stands in ``fault_makers.py``, what an outcome means in
 ``fault_outcomes.py``; the tests that run the table are in ``test_fault_matrix.py``.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -22,110 +22,21 @@ Make = Callable[[Trial], AbstractContextManager[Any]]
 
 @dataclass(frozen=True)
 class Fault:
-    """One row. Of those in ``OFTEN``, ``whole`` ones meet a whole run and the others the assets they are about."""
+    """One row: a fault, and what must hold when a whole run meets it."""
 
     system: System
     name: str
     make: Make
     holds: Outcome
     stage: int = PUBLISHED
-    whole: bool = False
+    often: bool = False
+    """Whether ``make test`` meets it; ``make test-long`` meets them all."""
     fixed: bool = False
     """The fault needs its stage: it comes between two runs."""
-
-    @property
-    def is_often(self) -> bool:
-        """Whether ``make test`` meets it; ``make test-long`` meets them all, through whole runs."""
-        return self.whole or self.name in OFTEN[self.system]
 
     def __str__(self) -> str:
         return f"{self.system}-{self.name}"
 
-
-OFTEN: Final[Mapping[System, frozenset[str]]] = {
-    "idicore": frozenset(
-        [
-            "reset_after_billing_is_held",
-            "server_error_is_held",
-            "cut_body_is_held",
-            "slow_body_is_held",
-            "huge_body_is_held",
-            "wrong_shape_is_held",
-            "redirect_is_held",
-            "reset_after_billing_once_is_asked_again",
-            "too_many_requests_for_ever",
-            "bad_request_three_times",
-            "unauthorized_for_ever",
-            "relatives_phones_only",
-            "too_many_matches",
-            "wrong_types",
-            "thousand_phones_and_other_peoples",
-            "sign_in_html",
-            "sign_in_forbidden",
-        ]
-    ),
-    "ccc": frozenset(
-        [
-            "missing_control",
-            "some_controls_clear",
-            "short_answer",
-            "other_phones",
-            "empty_list",
-            "text_boolean",
-            "null_boolean",
-            "float_phone",
-            "duplicate",
-            "wrong_shape",
-            "cut_json",
-            "huge_body",
-            "redirect",
-            "timeout_after_billing",
-            "too_many_requests_for_ever",
-            "number_called_malformed",
-            "controls_called_malformed",
-            "forbidden",
-        ]
-    ),
-    "registry": frozenset(
-        [
-            "without_bytes",
-            "pages_overwritten",
-            "table_renamed",
-            "without_index",
-            "rows_without_full_phone",
-            "folder",
-            "rights_taken_away",
-            "deleted_during_the_lookup",
-            "undated",
-            "dated_in_the_future",
-            "compact_and_stale",
-            "missing_though_null_is_allowed",
-            "undated_where_null_is_allowed",
-            "half_the_area_codes_batched_true",
-            "replaced_while_it_is_opened",
-            "replaced_during_the_lookup",
-            "written_to_during_the_lookup",
-            "locked_for_a_moment",
-        ]
-    ),
-    "warehouse": frozenset(
-        [
-            "held_before_publishing",
-            "disk_full_at_master_before_commit",
-            "rights_to_write_taken_away",
-            "cut_in_half",
-            "memory_limit",
-            "master_processed_db_column_renamed",
-            "slice_replaced_while_ccc_answers",
-            "leads_replaced_before_publishing",
-            "verdicts_of_ccc_edited_away",
-            "verdicts_of_dnc_run_out",
-            "view_loosened",
-            "killed_at_answers_before_commit",
-        ]
-    ),
-}
-"""The more telling ones of each system, within the seconds that ``make test`` has for them."""
 
 LOOKUPS: Final = "enriched_contacts"
 HOLD: Final = {"IDICORE_UNKNOWN_POLICY": "hold"}
@@ -136,8 +47,8 @@ def _idicore() -> Iterator[Fault]:
     down = Fails(LOOKUPS, ("idiCORE did not recover", "run again when the vendor is up"))
     held = Kept("held", "unknown_outcome", 3)
 
-    def row(name: str, make_it: Make, holds: Outcome, *, whole: bool = False) -> Fault:
-        return Fault("idicore", name, make_it, holds, whole=whole)
+    def row(name: str, make_it: Make, holds: Outcome, *, often: bool = False) -> Fault:
+        return Fault("idicore", name, make_it, holds, often=often)
 
     for kind in (
         "timeout_after_billing", "timeout_before_billing", "reset_after_billing", "reset_before_billing",
@@ -146,14 +57,14 @@ def _idicore() -> Iterator[Fault]:
     ):  # fmt: skip
         settings = HOLD | (SHORT if "timeout" in kind or kind == "slow_body" else {})
         order = {"times": 3, "billed": True if kind == "server_error" else None}
-        whole = kind in ("timeout_after_billing", "html")
-        yield row(f"{kind}_is_held", make.idicore(kind, settings, **order), held, whole=whole)
+        often = kind in ("timeout_after_billing", "html")
+        yield row(f"{kind}_is_held", make.idicore(kind, settings, **order), held, often=often)
     for kind in ("timeout_before_billing", "reset_after_billing", "server_error", "cut_json", "huge_body"):
         yield row(
             f"{kind}_once_is_asked_again", make.idicore(kind, SHORT if "time" in kind else {}, times=2), Answered()
         )
     for status in (500, 502, 503, 504):
-        yield row(f"down_with_{status}", make.idicore("server_error", status=status), down, whole=status == 503)
+        yield row(f"down_with_{status}", make.idicore("server_error", status=status), down, often=status == 503)
     yield row("down_with_resets", make.idicore("reset_after_billing"), down)
     yield row("html_for_ever", make.idicore("html"), down)
     yield row("too_many_requests_twice", make.idicore("too_many_requests", times=2, seconds=0), Answered())
@@ -163,14 +74,14 @@ def _idicore() -> Iterator[Fault]:
     yield row("unauthorized_once", make.idicore("unauthorized", times=1), Answered())
     yield row("unauthorized_for_ever", make.idicore("unauthorized"), Fails(LOOKUPS, ("401 twice", "IDICORE_CLIENT_ID")))
     yield row("token_that_is_dead_at_once", make.dead_tokens, Fails(LOOKUPS, ("401 twice",)))
-    yield row("forbidden", make.idicore("forbidden"), Fails(LOOKUPS, ("(403)", "No further search")), whole=True)
-    yield row("somebody_elses_answer", make.idicore("other_person"), NoContact(), whole=True)
+    yield row("forbidden", make.idicore("forbidden"), Fails(LOOKUPS, ("(403)", "No further search")), often=True)
+    yield row("somebody_elses_answer", make.idicore("other_person"), NoContact(), often=True)
     yield row("relatives_phones_only", make.idicore("relatives"), NoContact())
     yield row("too_many_matches", make.idicore("too_many_matches"), NoContact())
     yield row("nobody_found", make.idicore("no_match"), NoContact())
     yield row("wrong_types", make.idicore("wrong_type", HOLD), Kept("held", "unknown_outcome", None))
     yield row("thousand_phones_and_other_peoples", make.thousand_phones, Answered())
-    yield row("suspended_account", make.suspended, Fails(LOOKUPS, ("suspended", "release-suspects")), whole=True)
+    yield row("suspended_account", make.suspended, Fails(LOOKUPS, ("suspended", "release-suspects")), often=True)
     for kind, code in (("redirect", "status_302"), ("too_many_requests", "status_429")):
         yield row(f"sign_in_{kind}", make.idicore(kind, operation="sign_in", seconds=90),
                   Kept("deferred", f"sign_in_{code}", 12))  # fmt: skip
@@ -181,9 +92,9 @@ def _idicore() -> Iterator[Fault]:
 
 
 def _ccc() -> Iterator[Fault]:
-    def row(name: str, fault: Make, *reasons: str, whole: bool = False, holds: Outcome | None = None) -> Fault:
+    def row(name: str, fault: Make, *reasons: str, often: bool = False, holds: Outcome | None = None) -> Fault:
         outcome = holds or (Unknown("ccc", frozenset(reasons)) if reasons else Answered())
-        return Fault("ccc", name, fault, outcome, stage=CONTACTS, whole=whole)
+        return Fault("ccc", name, fault, outcome, stage=CONTACTS, often=often)
 
     for kind, reasons in {
         "all_false": ("control_failed",),
@@ -218,7 +129,7 @@ def _ccc() -> Iterator[Fault]:
         "reset_after_billing": ("vendor_error",),
     }.items():
         yield row(
-            kind, make.ccc(kind), *reasons, whole=kind in ("all_false", "html", "missing_phones", "contradiction")
+            kind, make.ccc(kind), *reasons, often=kind in ("all_false", "html", "missing_phones", "contradiction")
         )
     for kind in ("timeout_after_billing", "slow_body"):
         yield row(kind, make.ccc(kind, {"CCC_TIMEOUT": "0.3"}), "timeout")
@@ -229,7 +140,7 @@ def _ccc() -> Iterator[Fault]:
     yield row("html_once_in_many_batches", make.ccc("html", {"CCC_BATCH_SIZE": "6", "CCC_MAX_RETRIES": "0"}, times=2),
               "not_json")  # fmt: skip
     yield row("down_after_two_batches", make.ccc_down_after(2),
-              holds=Fails("litigator_flags", ("CCC did not recover",)), whole=True)  # fmt: skip
+              holds=Fails("litigator_flags", ("CCC did not recover",)), often=True)  # fmt: skip
     yield row("number_called_malformed", make.malformed_phone, "malformed_by_vendor")
     yield row("controls_called_malformed", make.ccc("malformed", phones=frozenset(CONTROL_NUMBERS)), "control_failed")
     for kind in ("unauthorized", "forbidden"):
@@ -237,8 +148,8 @@ def _ccc() -> Iterator[Fault]:
 
 
 def _registry() -> Iterator[Fault]:
-    def row(name: str, fault: Make, holds: Outcome, *, whole: bool = False) -> Fault:
-        return Fault("registry", name, fault, holds, stage=LITIGATORS, whole=whole)
+    def row(name: str, fault: Make, holds: Outcome, *, often: bool = False) -> Fault:
+        return Fault("registry", name, fault, holds, stage=LITIGATORS, often=often)
 
     def fails(*words: str) -> Fails:
         return Fails("dnc_flags", words)
@@ -277,7 +188,7 @@ def _registry() -> Iterator[Fault]:
         ("compact_with_a_date_in_words", registry.compact("UPDATE dnc_version SET obtained_at = 'last week'"),
          ("says its date",)),
     ):  # fmt: skip
-        yield row(name, change, fails(*words), whole=name in ("missing", "cut_in_half", "stale"))
+        yield row(name, change, fails(*words), often=name in ("missing", "cut_in_half", "stale"))
     null = {"DNC_ON_STALE_LIST": "null"}
     for name, aged, reason in (
         ("stale", registry.aged(40), "stale_list"),
@@ -285,7 +196,7 @@ def _registry() -> Iterator[Fault]:
         ("compact_and_stale", registry.compact(days=32), "stale_list"),
     ):
         yield row(f"{name}_where_null_is_allowed", make.also(aged, **null), Unknown("dnc", frozenset({reason})),
-                  whole=name == "stale")  # fmt: skip
+                  often=name == "stale")  # fmt: skip
     for switch in ("true", "false"):
         yield row(f"half_the_area_codes_batched_{switch}",
                   make.also(registry.of(range(200, 600)), DNC_USE_BATCHED_QUERY=switch),
@@ -303,12 +214,12 @@ def _registry() -> Iterator[Fault]:
 
 
 def _warehouse() -> Iterator[Fault]:
-    def row(name: str, fault: Make, holds: Outcome, stage: int, *, whole: bool = False, fixed: bool = True) -> Fault:
-        return Fault("warehouse", name, fault, holds, stage=stage, whole=whole, fixed=fixed)
+    def row(name: str, fault: Make, holds: Outcome, stage: int, *, often: bool = False, fixed: bool = True) -> Fault:
+        return Fault("warehouse", name, fault, holds, stage=stage, often=often, fixed=fixed)
 
     first, last = "raw_leads", "master_processed_db"
     yield row("held_by_another_process", warehouse.held(None), Fails(first, ("held by another process",)),
-              PUBLISHED, whole=True)  # fmt: skip
+              PUBLISHED, often=True)  # fmt: skip
     yield row("held_for_a_moment", warehouse.held(0.4), Answered(), LITIGATORS)
     yield row("held_before_publishing", warehouse.held(None), Fails(last, ("held by another process",)), FLAGS)
     yield row("disk_almost_full", warehouse.disk_full(40 * 1024), Fails(LOOKUPS, ("disk",)), PUBLISHED)
@@ -318,7 +229,7 @@ def _warehouse() -> Iterator[Fault]:
     ):  # fmt: skip
         name = f"disk_full_at_{point.replace('.', '_')}"
         full = warehouse.disk_full(1024, point=point)
-        yield row(name, full, Fails(step, ("disk",)), stage, whole=step == first)
+        yield row(name, full, Fails(step, ("disk",)), stage, often=step == first)
     yield row("rights_to_write_taken_away", warehouse.read_only, Fails(first, ("rights",)), PUBLISHED)
     yield row("no_database_file", warehouse.content_of(lambda content: b"x" * len(content)),
               Fails(first, ("cannot be opened", "DuckDB file")), PUBLISHED)  # fmt: skip
@@ -356,7 +267,7 @@ def _warehouse() -> Iterator[Fault]:
         ("master.before_commit", FLAGS), ("leads.before_commit", PUBLISHED), ("contacts.before_commit", PUBLISHED),
     ):  # fmt: skip
         yield row(f"killed_at_{point.replace('.', '_')}", make.nothing, Killed(point), stage,
-                  whole=point == "master.before_commit")  # fmt: skip
+                  often=point == "master.before_commit")  # fmt: skip
 
 
 FAULTS: Final = (*_idicore(), *_ccc(), *_registry(), *_warehouse())

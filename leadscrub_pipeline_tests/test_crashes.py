@@ -42,6 +42,8 @@ OTHERS: Final = tuple(
 @dataclass(frozen=True)
 class Undisturbed:
     facts: Facts
+    after_first: Facts
+    """When the second script has not run yet."""
     first: Counter[str]
     """How often each point was reached by the first script's run."""
     second: Counter[str]
@@ -57,11 +59,13 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
 def undisturbed(town: Town, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     home = tmp_path_factory.mktemp("undisturbed") / "home"
     with pytest.MonkeyPatch.context() as patch, deployment_in(home, town, patch) as deployment:
-        first, second = deployment.scrub_well("first"), deployment.scrub_well("second")
+        first = deployment.scrub_well("first")
+        after_first = deployment.facts()
+        second = deployment.scrub_well("second")
         assert first.counts["published"] == 30
         assert second.counts["already_processed"] == second.counts["published"] - 6 == 12
         check_bill(deployment)
-        return Undisturbed(deployment.facts(), first.points, second.points)
+        return Undisturbed(deployment.facts(), after_first, first.points, second.points)
 
 
 @pytest.fixture
@@ -80,6 +84,17 @@ def test_a_run_killed_where_something_is_stored_or_sent_leaves_nothing_behind_bu
     point: str, deployment: Deployment, undisturbed: Undisturbed
 ) -> None:
     assert undisturbed.first[point] > 0, "no undisturbed run comes here: the point is dead"
+    deployment.killed("first", Kill(point))
+    deployment.scrub_well("first")
+    check_as_undisturbed(deployment, undisturbed.after_first)
+    count(deployment)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("point", OTHERS)
+def test_an_overlapping_script_killed_in_the_middle_of_the_same_leaves_nothing_behind_either(
+    point: str, deployment: Deployment, undisturbed: Undisturbed
+) -> None:
     deployment.killed("first", Kill(point))
     deployment.scrub_well("first")
     # What is reached once a run was killed there already.
