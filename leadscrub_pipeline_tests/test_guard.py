@@ -397,6 +397,7 @@ def test_a_hostile_source_is_refused_wherever_it_stands(source):
         ("", "no statement"),
         ("-- title: nothing else\n", "no statement"),
         ("SELECT FROM WHERE", "cannot be read"),
+        ("SELECT a FROM leads GROUP BY HAVING COUNT(*) > 1", "GROUP BY needs at least one column"),
     ],
 )
 def test_a_refusal_names_the_place_and_the_thing(statement, place):

@@ -337,6 +337,10 @@ def _check_select(node: exp.Expr) -> str | None:
     return None if node.args.get("expressions") else "A SELECT needs at least one column."
 
 
+def _check_group(node: exp.Expr) -> str | None:
+    return None if any(node.args.values()) else "GROUP BY needs at least one column."
+
+
 def _check_star(node: exp.Expr) -> str | None:
     fits = isinstance(node.parent, exp.Select | exp.Column | exp.Count) and node.arg_key in ("expressions", "this")
     return None if fits else "A star may stand for columns only, not inside an expression."
@@ -362,6 +366,7 @@ def _check_bracket(node: exp.Expr) -> str | None:
 _CHECKS: Final[dict[type[exp.Expr], Callable[[exp.Expr], str | None]]] = {
     exp.Literal: _check_literal,
     exp.Select: _check_select,
+    exp.Group: _check_group,
     exp.Star: _check_star,
     exp.Any: _check_choice,
     exp.All: _check_choice,
