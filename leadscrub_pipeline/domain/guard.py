@@ -338,7 +338,8 @@ def _check_select(node: exp.Expr) -> str | None:
 
 
 def _check_group(node: exp.Expr) -> str | None:
-    return None if any(node.args.values()) else "GROUP BY needs at least one column."
+    given = [name for name, value in node.args.items() if value]
+    return None if len(given) == 1 else "GROUP BY needs either ALL or at least one column."
 
 
 def _check_star(node: exp.Expr) -> str | None:
