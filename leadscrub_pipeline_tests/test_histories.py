@@ -120,7 +120,9 @@ def lose_a_bill(books: Books) -> None:
 def ask_again(books: Books) -> None:
     hit = _hit(books)
     books.asked["again"] = books.asked[hit["lookup_id"]]
-    books.lookups.append({**hit, "lookup_id": "again", "run_id": books.last.run_id, "claimed_at": hit["settled_at"]})
+    books.lookups.append(
+        {**hit, "lookup_id": "again", "run_id": books.runs[-1].run_id, "claimed_at": hit["settled_at"]}
+    )
 
 
 def ask_about_nobody(books: Books) -> None:

@@ -43,7 +43,8 @@ class Books:
     asked: dict[str, tuple[str | None, ...]]
     """Who was asked about under which id, as it came over the wire."""
     runs: list[Ran]
-    last: Ran
+    settled: Ran | None
+    """The undisturbed run over everybody, where the history ended with one."""
     """The undisturbed run over everybody; it is in ``runs``, too."""
     people: tuple[Somebody, ...]
     phones: dict[Somebody, frozenset[str]]
@@ -100,7 +101,7 @@ def read_books(world: World) -> Books:
         bill=idicore.bill.entries(),
         asked=dict(idicore.asked),
         runs=list(world.runs),
-        last=world.runs[-1],
+        settled=world.settled,
         people=world.history.people,
         phones=phones,
         litigators=frozenset(phone for phone in checked if world.simulators.ccc.is_litigator(phone)),

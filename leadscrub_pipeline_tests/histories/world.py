@@ -136,6 +136,7 @@ class World:
     stepped_back: bool = False
     paused: bool = False
     runs: list[Ran] = field(default_factory=list)
+    settled: Ran | None = None
     lists: dict[str, KnownList] = field(default_factory=dict)
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
@@ -327,13 +328,17 @@ class World:
 
     # --- the end -----------------------------------------------------------------------
 
-    def settle(self) -> Ran:
-        """Clear up after the dead, then run everybody through once, undisturbed: nobody may be missing then."""
+    def clear_up(self) -> None:
+        """After the dead: what they had in flight is released or unknown."""
         self.offset += timedelta(minutes=11)
         with self.ledger() as ledger:
             ledger.desk.resume()
             ledger.sweep()
         self.paused = False
+
+    def settle(self) -> Ran:
+        """Clear up, then run everybody through once, undisturbed: nobody may be missing then."""
+        self.clear_up()
         self.place_registry(Registry("fresh", 0.2))
         self.environment |= _UNHURRIED | {
             "IDICORE_UNKNOWN_POLICY": "retry",
@@ -343,7 +348,8 @@ class World:
             "LEADSCRUB_BREAKER_SECONDS": "5",
         }
         self.say("Everybody, undisturbed")
-        return self.run(Runs((Scrub(EVERYONE),)))[0]
+        (self.settled,) = self.run(Runs((Scrub(EVERYONE),)))
+        return self.settled
 
 
 @contextmanager
