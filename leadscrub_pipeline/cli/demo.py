@@ -132,6 +132,7 @@ def _print_next(deployment: DemoHome) -> None:
         "Or here, after:": f"export LEADSCRUB_ENV_FILE={_short(deployment.settings_file)}",
         "  what was published": f"{program} results list",
         "  what may be called": f"{program} results export --format csv --callable",
+        "  what proves it": f"{program} evidence verify",
     }
     out.print()
     for what, how in steps.items():
