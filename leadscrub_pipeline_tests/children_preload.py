@@ -14,7 +14,7 @@ for _module in (
     "encodings.utf_8_sig",
     "phonenumbers.data.region_US",
     "leadscrub_pipeline.dnc",
-    "leadscrub_pipeline.steps.adoption",
+    "leadscrub_pipeline.steps.adoption_guard",
     "leadscrub_pipeline.steps.enrichment",
     "leadscrub_pipeline.steps.litigators",
     "leadscrub_pipeline.steps.registry",

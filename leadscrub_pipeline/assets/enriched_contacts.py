@@ -39,7 +39,7 @@ def enriched_contacts(
     to it. Leads that are not answered now (cap, another run asking, unknown outcome) are
     deferred or held, and come again by themselves. Without a retry policy on purpose.
     """
-    from leadscrub_pipeline.steps.adoption import require_adopted
+    from leadscrub_pipeline.steps.adoption_guard import require_adopted
     from leadscrub_pipeline.steps.enrichment import enrich
     from leadscrub_pipeline.vendors.idicore import endpoint_of
     from leadscrub_pipeline.warehouse.leads import require_current_keys

@@ -62,7 +62,7 @@ def raw_leads(
     Rejected leads stand with their reason in LEADSCRUB.REJECTED_LEADS. No lead is lost:
     selected = rejected + duplicate + already processed + kept.
     """
-    from leadscrub_pipeline.steps.adoption import require_adopted
+    from leadscrub_pipeline.steps.adoption_guard import require_adopted
     from leadscrub_pipeline.warehouse.leads import LeadSelection
 
     with named_failures():

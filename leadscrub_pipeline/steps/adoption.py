@@ -15,7 +15,6 @@ import pyarrow.compute as pc
 
 from leadscrub_pipeline.domain.people import KEY_VERSION, Person, person_key, unusable_reason
 from leadscrub_pipeline.domain.verdicts import utc_now
-from leadscrub_pipeline.errors import RefusedError
 from leadscrub_pipeline.ledger import Ledger
 from leadscrub_pipeline.ledger.adoption import NOTHING, UNDER_WAY, CacheLife, OldLookup
 from leadscrub_pipeline.ledger.units import time_to_micros
@@ -29,7 +28,6 @@ from leadscrub_pipeline.warehouse.adoption import (
     PAGE_ROWS,
     PUBLISHED,
     OldRows,
-    has_published_rows,
 )
 from leadscrub_pipeline.warehouse.leads import people_of
 from leadscrub_pipeline.warehouse.protocol import Session, Warehouse
@@ -53,25 +51,6 @@ class Adopted:
     without_time: int = 0
     """Rows that do not say when; they count as looked up now."""
     seconds: float = 0.0
-
-
-def require_adopted(session: Session, ledger: Ledger) -> None:
-    """Call it where a run begins: who was paid for by an older system must not be paid for again.
-
-    Raises:
-        RefusedError: the master table has rows that the ledger knows nothing about.
-    """
-    state = ledger.upkeep.adoption_state()
-    if state == "under_way":
-        raise RefusedError(
-            "An adoption of older lookups was begun and not finished: some people would be paid for again. "
-            "Run leadscrub adopt again; it goes on where it stopped."
-        )
-    if state == "undecided" and has_published_rows(session):
-        raise RefusedError(
-            "The master table has rows and the ledger knows of no lookup: everybody in it would be paid for again. "
-            "Run leadscrub adopt to take over what was paid for, or leadscrub adopt --none to start afresh."
-        )
 
 
 def adopt_nothing(ledger: Ledger) -> None:
