@@ -5,7 +5,7 @@ Each decision has its own module; this is their one door. Lookups of a run do no
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
@@ -18,6 +18,12 @@ from leadscrub_pipeline.ledger.database import Database, database_errors
 from leadscrub_pipeline.ledger.owners import Owner
 from leadscrub_pipeline.ledger.rekeying import Keys, Moved
 from leadscrub_pipeline.ledger.sealing import Sealer
+
+OfPerson = TypeVar("OfPerson", Answer, Tombstone)
+
+
+class _ReadPage(Protocol[OfPerson]):
+    def __call__(self, connection: Connection, *, after: str) -> list[OfPerson]: ...
 
 
 class Upkeep:
@@ -55,20 +61,17 @@ class Upkeep:
 
     def answers(self) -> Iterator[list[Answer]]:
         """The answer that counts for each person, in pages."""
-        after = ""
-        while True:
-            with self._reading() as connection:
-                page = answers.answers_page(connection, after=after)
-            if not page:
-                return
-            after = page[-1].person_key
-            yield page
+        return self._pages(answers.answers_page)
 
     def tombstones(self) -> Iterator[list[Tombstone]]:
+        return self._pages(answers.tombstones_page)
+
+    def _pages(self, read_page: "_ReadPage[OfPerson]") -> Iterator[list[OfPerson]]:
+        """Pages in the order of person keys, each read in a transaction of its own."""
         after = ""
         while True:
             with self._reading() as connection:
-                page = answers.tombstones_page(connection, after=after)
+                page = read_page(connection, after=after)
             if not page:
                 return
             after = page[-1].person_key
