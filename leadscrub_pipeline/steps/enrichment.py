@@ -38,7 +38,7 @@ from leadscrub_pipeline.warehouse.slices import Slice
 
 FLUSH_ROWS: Final = 5_000
 PAGE_ROWS: Final = 5_000
-SHARE_STORING: Final = 0.2
+SHARE_STORING: Final = 0.4
 """Workers beyond those in flight, as a share: storing an answer takes a fraction of the vendor's latency."""
 ASKED_BY_ANOTHER: Final = "asked_by_another_run"
 
@@ -215,8 +215,10 @@ class _Step:
     def _wait_for_others(self, fanout: Fanout[Lookup, Ended, IdicoreClient], waiting: list[Lead]) -> None:
         """Wait one lease for other runs' answers, then defer the leads that are still being asked about."""
         deadline = time.monotonic() + self._lease_seconds
+        pause = 0.1
         while waiting and time.monotonic() < deadline:
-            interrupts.sleep(min(1.0, self._lease_seconds / 10))
+            interrupts.sleep(min(pause, self._lease_seconds / 10))
+            pause = min(pause * 1.5, 1.0)
             still: list[Lead] = []
             for first in range(0, len(waiting), self._settings.etl_batch_size):
                 still += self._claim(fanout, waiting[first : first + self._settings.etl_batch_size])
