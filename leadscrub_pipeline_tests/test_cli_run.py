@@ -191,8 +191,9 @@ def test_a_dagster_yaml_edited_by_hand_stays_and_an_older_one_is_replaced(
 
 
 def test_a_registry_that_is_gone_ends_the_run_as_unavailable_and_keeps_what_was_paid_for(
-    deployment: Deployment, again: Ended
+    deployment: Deployment, again: Ended, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(dg.RetryPolicy, "calculate_delay", lambda _policy, _attempt: 0)
     before = deployment.billed
     ended = deployment.command(
         "run", "leads", "--already-processed", "include", "--json", DNC_DATABASE_PATH="/nowhere/dnc.sqlite"
