@@ -60,8 +60,7 @@ def enriched_contacts(
             partition_key=script.key,
         )
         with ledger.open() as book, book.partition_lease(script.key, holder=context.run.run_id):
-            with engine.session() as session:
-                require_adopted(session, book)
+            require_adopted(engine, book)
             result = enrich(engine, book, leads, terms, current, report=context.log.info)
     outcomes = {name: result.outcomes[name] for name in ("hit", "miss", "deferred", "held")}
     context.log.info(

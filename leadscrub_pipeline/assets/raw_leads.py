@@ -70,23 +70,20 @@ def raw_leads(
         current = settings.load()
         purpose_of(current, script)
         engine = warehouse.get()
-        with (
-            ledger.open() as book,
-            book.partition_lease(script.key, holder=context.run.run_id),
-            engine.session(scripts=True) as session,
-        ):
-            require_adopted(session, book)
-            leads = LeadSelection(
-                session,
-                engine.dialect,
-                script,
-                now=utc_now(),
-                already_processed=config.already_processed.value,
-                filter_in_sql=current.etl_use_database_filtering,
-                row_limit=config.row_limit,
-            )
-            selection = leads.run()
-            leads.publish(context.run.run_id, selection)
+        with ledger.open() as book, book.partition_lease(script.key, holder=context.run.run_id):
+            require_adopted(engine, book)
+            with engine.session(scripts=True) as session:
+                leads = LeadSelection(
+                    session,
+                    engine.dialect,
+                    script,
+                    now=utc_now(),
+                    already_processed=config.already_processed.value,
+                    filter_in_sql=current.etl_use_database_filtering,
+                    row_limit=config.row_limit,
+                )
+                selection = leads.run()
+                leads.publish(context.run.run_id, selection)
     context.log.info(
         f"{selection.selected:,} leads selected: {selection.kept:,} kept, {selection.counts['rejected']:,} rejected, "
         f"{selection.duplicate:,} duplicate, {selection.already_processed:,} already processed."
