@@ -35,7 +35,9 @@ def meet(fault: Fault, template: Template, folder: Path, *, afterwards: bool = F
 
 
 def goes_on(trial: Trial) -> None:
-    """With the fault gone, a run ends well, and what was unknown for a passing reason is known."""
+    """With the fault gone and misses in doubt discarded, a run ends well; what was unknown in passing is known."""
+    with trial.graph.ledger() as ledger:
+        ledger.release_suspects(provider="idicore", endpoint="loopback/search", believe=False)
     trial.graph.write_registry(listed=trial.template.listing.listed)
     trial.listing = trial.template.listing
     run = trial.graph.scrub(KEY)

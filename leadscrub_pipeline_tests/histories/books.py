@@ -126,6 +126,16 @@ def _read_ledger(world: World) -> tuple[list[Fact], dict[str, Fact], list[Fact]]
     return lookups, budgets, chains
 
 
+def has_tables(world: World) -> bool:
+    """Whether any run came so far as to make the warehouse's tables."""
+    path = world.home / "warehouse.duckdb"
+    if not path.exists():
+        return False
+    with duckdb.connect(str(path), read_only=True) as connection:
+        found = connection.execute("SELECT COUNT(*) FROM duckdb_tables() WHERE schema_name = 'LEADSCRUB'").fetchone()
+    return found is not None and found[0] > 0
+
+
 def _read_warehouse(world: World) -> dict[str, list[Fact]]:
     tables: dict[str, list[Fact]] = {}
     with duckdb.connect(str(world.home / "warehouse.duckdb"), read_only=True) as connection:
