@@ -60,6 +60,7 @@ def folder(trial: Trial) -> Iterator[None]:
     trial.registry.unlink()
     trial.registry.mkdir()
     yield
+    trial.registry.rmdir()
 
 
 @contextmanager
