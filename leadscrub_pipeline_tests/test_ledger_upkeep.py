@@ -134,6 +134,74 @@ def test_a_live_answer_beats_a_newer_one_that_is_over(ledger: Ledger, clock: Clo
     assert [row["lookup_id"] for row in rows if row["is_current"]] == [hit]
 
 
+def test_a_page_of_people_is_moved_counted_and_left_alone_the_next_time(ledger: Ledger) -> None:
+    one, joins_one, other, same, stranger, new_one, new_other = keys(7)
+    look_up(ledger, [one, joins_one, other, same], HIT)
+    page = {one: new_one, joins_one: new_one, other: new_other, same: same, stranger: stranger[::-1]}
+    known = {one, joins_one, other, same}
+    assert ledger.upkeep.people_left(2) == 4
+    assert ledger.upkeep.would_move(page, version=2) == known
+    assert ledger.upkeep.begin_rekey(2)
+    assert ledger.upkeep.move_keys(page, version=2) == (4, 1)
+    assert ledger.upkeep.move_keys(page, version=2) == (0, 0)
+    assert ledger.upkeep.would_move(page, version=2) == set()
+    assert ledger.upkeep.people_left(2) == 0
+    assert ledger.upkeep.key_version() == 0
+    ledger.upkeep.end_rekey(2)
+    assert ledger.upkeep.key_version() == 2
+    assert not ledger.upkeep.begin_rekey(2)
+    found = {row["person_key"]: row["key_version"] for row in ledger.upkeep.history([*page, *page.values()])}
+    assert found == dict.fromkeys((new_one, new_other, same), 2)
+
+
+def test_of_people_who_become_one_only_the_newest_live_answer_stays_whatever_the_ids(
+    ledger: Ledger, clock: Clock
+) -> None:
+    oldest, older, newest, new, alone = keys(10), keys(10, 10), keys(10, 20), keys(10, 30), keys(10, 40)
+    for people in (oldest, older):
+        look_up(ledger, people, HIT)
+        clock.turn(days=1)
+    kept = look_up(ledger, newest, HIT)
+    kept += look_up(ledger, oldest, HIT, replace(TERMS, endpoint="elsewhere"))
+    kept += look_up(ledger, alone, HIT)
+    page = {old: key for people in (oldest, older, newest) for old, key in zip(people, new, strict=True)}
+    assert ledger.upkeep.move_keys(page | {key: key for key in alone}, version=2) == (40, 20)
+    rows = ledger.upkeep.history([*new, *alone])
+    assert {row["lookup_id"] for row in rows if row["is_current"]} == set(kept)
+
+
+def test_an_answer_that_is_over_at_this_moment_is_worth_less_than_a_live_one(ledger: Ledger, clock: Clock) -> None:
+    first, second, new = keys(3)
+    (hit,) = look_up(ledger, [first], HIT)
+    clock.turn(days=1)
+    look_up(ledger, [second], MISS)
+    clock.turn(days=30)
+    ledger.upkeep.move_keys({first: new, second: new}, version=2)
+    rows = ledger.upkeep.history([new])
+    assert [row["lookup_id"] for row in rows if row["is_current"]] == [hit]
+
+
+def test_who_was_erased_stays_barred_under_the_new_key(ledger: Ledger, clock: Clock) -> None:
+    asked, never_asked, joins, moved_before, new, new_too = keys(6)
+    look_up(ledger, [asked], HIT)
+    ledger.upkeep.erase({asked: 1, never_asked: 1})
+    clock.turn(days=1)
+    ledger.upkeep.erase({joins: 1, moved_before: 2})
+    assert ledger.upkeep.people_left(2) == 3
+    assert ledger.upkeep.people_left(1) == 1
+    page = {asked: new, never_asked: new_too, joins: moved_before}
+    assert ledger.upkeep.move_keys(page, version=2) == (1, 0)
+    everybody = [*page, *page.values()]
+    stones = {
+        stone.person_key: (stone.key_version, stone.erased_at) for stone in ledger.upkeep.tombstones_of(everybody)
+    }
+    day_one, day_two = time_to_micros(NOON), time_to_micros(clock.now)
+    assert stones == {new: (2, day_one), new_too: (2, day_one), moved_before: (2, day_two)}
+    assert ledger.upkeep.people_left(2) == 0
+    assert ledger.upkeep.move_keys(page, version=2) == (0, 0)
+    assert len(ledger.upkeep.tombstones_of(everybody)) == 3
+
+
 def test_a_ledger_that_is_being_rekeyed_refuses_everybody(ledger: Ledger) -> None:
     ledger.upkeep.begin_rekey(2)
     for version in (1, 2):

@@ -796,7 +796,9 @@ def test_a_pause_is_told_with_its_reason_and_its_time(ledger: Ledger, clock: Clo
     assert ledger.desk.pause() == (clock.now, None)
     assert ledger.desk.paused() == (clock.now, None)
     assert ledger.desk.resume()
+    assert ledger.desk.paused() is None
     assert not ledger.desk.resume()
+    claim_ids(ledger, [JANE])
 
 
 def test_adoption_is_undecided_until_something_was_asked_adopted_or_said(ledger: Ledger) -> None:
