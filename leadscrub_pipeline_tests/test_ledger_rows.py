@@ -42,7 +42,7 @@ from leadscrub_pipeline.ledger.owners import Owner, this_host
 from leadscrub_pipeline.ledger.sealing import Sealer, key_file_of, make_or_read_key_file
 from leadscrub_pipeline.ledger.standing import Row, Served, judge
 from leadscrub_pipeline.ledger.summary import Spend
-from leadscrub_pipeline.ledger.trace_reading import Lookup, Outcome
+from leadscrub_pipeline.ledger.trace_reading import Lookup, Outcome, failed_page
 from leadscrub_pipeline.ledger.units import (
     MICROS_PER_DAY,
     dollars_to_micros,
@@ -583,6 +583,46 @@ def test_leads_of_a_run_that_were_served_by_earlier_answers_are_counted(ledger: 
     assert [ledger.reused_by_run(run) for run in ("run-1", "run-2", "run-3")] == [0, 2, 3]
 
 
+def test_requests_that_did_not_end_well_come_by_time_then_id_and_only_those_of_the_span(
+    ledger: Ledger, clock: Clock
+) -> None:
+    asked: list[tuple[datetime, str]] = []
+    for number, settlement in enumerate((FAILED, UNKNOWN, HIT, FAILED, MISS, FAILED)):
+        ids = look_up(ledger, keys(5, start=10 * number), settlement)
+        if settlement in (FAILED, UNKNOWN):
+            asked += sorted((clock.now, lookup_id) for lookup_id in ids)
+        clock.turn(hours=1)
+    asked += sorted((clock.now, lookup_id) for lookup_id in claim_ids(ledger, keys(3, start=90)))
+    send(ledger, *(lookup_id for _, lookup_id in asked[-3:]))
+    until = clock.now + timedelta(microseconds=1)
+
+    def told(since: datetime, until: datetime, rows: int) -> list[tuple[datetime, str]]:
+        found: list[tuple[datetime, str]] = []
+        last: Lookup | None = None
+        for _page in range(100):
+            with ledger._reading() as connection:
+                page = failed_page(connection, since=since, until=until, after=last, rows=rows)
+            if not page:
+                return found
+            found += [(lookup.claimed_at, lookup.lookup_id) for lookup in page]
+            last = page[-1]
+        raise AssertionError("the pages have no end")
+
+    for rows in (1, 3, 5, 7, 100):
+        assert told(NOON, until, rows) == asked
+    assert told(NOON, clock.now, 4) == asked[:-3], "the end does not belong to the span"
+    assert told(NOON + timedelta(microseconds=1), until, 4) == asked[5:], "its beginning does"
+    assert [lookup.lookup_id for page in ledger.failed_lookups(NOON, until) for lookup in page] == [
+        lookup_id for _, lookup_id in asked
+    ]
+
+
+def test_requests_about_people_at_one_moment_come_in_the_order_of_their_ids(ledger: Ledger) -> None:
+    ids = claim_ids(ledger, keys(9))
+    assert [lookup.lookup_id for lookup in ledger.lookups_of_people(keys(9))] == sorted(ids)
+    assert {lookup.lookup_id for lookup in ledger.lookups_with_ids(ids[:4])} == set(ids[:4])
+
+
 def test_seals_of_a_run_come_in_order_and_only_of_the_runs_that_are_wanted(ledger: Ledger) -> None:
     for run_id, asset, count in (("run-1", "a", 5), ("run-2", "a", 1), ("run-1", "b", 2), ("run-1", "a", 9)):
         ledger.open_chain(run_id, asset, "spring")
@@ -687,6 +727,39 @@ def test_erasing_blanks_every_answer_of_a_person_and_nobody_elses(ledger: Ledger
     assert row_of(ledger, theirs)["parser_version"] == 1
 
 
+def test_an_erased_answer_is_in_no_file_of_the_ledger_any_more(ledger: Ledger, where: str) -> None:
+    (lookup_id,) = look_up(ledger, [JANE], HIT)
+    look_up(ledger, keys(5, start=1), HIT)
+    sealed = bytes(row_of(ledger, lookup_id)["answer"])
+
+    def holds_it() -> bool:
+        return any(sealed[:40] in file.read_bytes() for file in Path(where).parent.iterdir())
+
+    assert holds_it()
+    ledger.upkeep.erase({JANE: 1})
+    assert not holds_it()
+
+
+def test_somebody_elses_request_bars_no_erasure_and_a_dead_process_bars_neither_that_nor_a_rekey(
+    open_ledger: Callable[..., Ledger], clock: Clock
+) -> None:
+    ours, theirs = open_ledger(), open_ledger()
+    (lookup_id,) = claim_ids(theirs, keys(1, start=1))
+    send(theirs, lookup_id)
+    ours.upkeep.erase({JANE: 1})
+    clock.turn(seconds=61)
+    ours.upkeep.erase({keys(1, start=1)[0]: 1})
+    row = row_of(ours, lookup_id)
+    assert (row["state"], row["reason"], row["settled_at"]) == ("unknown", "owner_died", AT_NOON + 61 * SECOND)
+    third = open_ledger()
+    (lookup_id,) = claim_ids(third, keys(1, start=2))
+    send(third, lookup_id)
+    clock.turn(seconds=61)
+    assert ours.upkeep.begin_rekey(2)
+    row = row_of(ours, lookup_id)
+    assert (row["state"], row["reason"], row["settled_at"]) == ("unknown", "owner_died", AT_NOON + 122 * SECOND)
+
+
 # --- what an older system asked ---------------------------------------------------------------------------------
 
 
@@ -788,6 +861,15 @@ def test_rows_that_were_there_before_chains_are_opened_and_sealed_at_once(ledger
     assert ledger.roots() == [seal]
 
 
+def test_the_same_seal_again_is_that_of_its_own_asset(ledger: Ledger) -> None:
+    for asset in ("a", "b"):
+        ledger.open_sealed_chain("run-1", asset, "spring", row_count=1, root="a" * 64)
+    again = ledger.seal_chain("run-1", "a", 1, "a" * 64)
+    assert again == ledger.roots()[0]
+    assert ledger.mark_pruned([("run-1", "a", 1)], before="2020-01-01", reason=None).chains == 1
+    assert [chain.pruned_at for chain in ledger.chains()] == [NOON, None], "the other asset's chain stays"
+
+
 def test_a_seal_whose_values_were_changed_is_not_intact(ledger: Ledger) -> None:
     seal = ledger.open_sealed_chain("run-1", "dnc_flags", "spring", row_count=7, root="a" * 64)
     assert seal is not None
@@ -822,6 +904,9 @@ def test_chains_come_by_age_run_and_asset_and_abandoned_ones_are_those_of_no_run
     with ledger._database.writing() as connection:
         connection.execute(update(tables.chains).where(tables.chains.c.run_id == "run-2").values(pruned_at=1))
     assert [chain.run_id for chain in ledger.abandoned_chains()] == ["run-3", "run-3", "run-1"]
+    clock.turn(days=-1)
+    ledger.open_chain("run-9", "a", "spring")
+    assert [chain.run_id for chain in ledger.abandoned_chains()] == ["run-9", "run-3", "run-3", "run-1"]
 
 
 def test_prunings_come_in_the_order_they_were_decided(ledger: Ledger, clock: Clock) -> None:

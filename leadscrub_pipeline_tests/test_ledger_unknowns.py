@@ -12,6 +12,7 @@ from sqlalchemy import select, update
 from leadscrub_pipeline.domain.purposes import Purpose
 from leadscrub_pipeline.errors import FailedError, RefusedError, UsageError
 from leadscrub_pipeline.ledger import Capped, Claimed, Held, Ledger, ToAsk, tables
+from leadscrub_pipeline.ledger.units import time_to_micros
 from leadscrub_pipeline.ledger.unknowns import Repeats, Wanted
 from leadscrub_pipeline_tests.ledger_support import (  # noqa: F401 - fixtures
     BOTH,
@@ -218,6 +219,8 @@ def test_all_before_a_time_takes_what_nobody_decided_and_was_sent_before_it(ledg
     (new,) = look_up(ledger, keys(1, start=1), UNKNOWN)
     assert ledger.desk.resolve_before(clock.now, billed=billed) == 1
     assert row_of(ledger, old).reason == ("resolved_billed" if billed else "resolved_not_billed")
+    settled = clock.now - timedelta(hours=1) if billed else clock.now
+    assert row_of(ledger, old).settled_at == time_to_micros(settled)
     assert row_of(ledger, new).reason == "read_timeout"
     assert row_of(ledger, decided).state == "unknown"
     assert ledger.desk.resolve_before(clock.now, billed=billed) == 0

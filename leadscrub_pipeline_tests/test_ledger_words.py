@@ -565,6 +565,14 @@ def test_a_backup_that_cannot_be_made_says_why(ledger: Ledger, tmp_path: Path, m
         patch.setattr(os, "fsync", full)
         with says(UnavailableError, f"{tmp_path / 'full'} cannot be written: No space left on device."):
             ledger.desk.back_up(tmp_path / "full")
+
+    def strange(_descriptor: int) -> None:
+        raise OSError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", strange)
+        with says(UnavailableError, f"{tmp_path / 'strange'} cannot be written: OSError."):
+            ledger.desk.back_up(tmp_path / "strange")
     assert {file.name for file in tmp_path.iterdir()} == {"home", "there"}, "no draft is left behind"
 
 
