@@ -293,6 +293,18 @@ def test_it_asks_before_it_erases(graph: Graph) -> None:
     assert her_row(graph)
 
 
+def test_at_a_terminal_the_word_itself_must_be_typed(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(graph)
+    monkeypatch.setattr("leadscrub_pipeline.cli.person.stdin_is_terminal", lambda: True)
+    refused = leadscrub("person", "erase", *HER_ARGUMENTS, stdin="yes\n")
+    assert refused.code == 2
+    assert "nothing was erased" in refused.err
+    assert her_row(graph)["address"] == HER[2]
+    erased = leadscrub("person", "erase", *HER_ARGUMENTS, stdin="erase\n")
+    assert erased.code == 0, erased.err
+    assert HER[1] not in {row["last_name"] for row in graph.master()}
+
+
 def test_help_says_what_is_kept_and_what_backups_still_hold() -> None:
     text = " ".join(leadscrub("person", "erase", "--help").out.split())
     for word in ("16 CFR 310.5", "backups", "VACUUM", "evidence"):

@@ -3,7 +3,6 @@
 What evidence is and whether it is sound is decided in the warehouse and the steps.
 """
 
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +11,17 @@ from typing import Annotated, Any, Final
 import typer
 
 from leadscrub_pipeline.cli.findings import as_rows, by_chain, lines
-from leadscrub_pipeline.cli.output import FINDINGS, JsonOption, note, out, print_json, print_table, progress, reporting
+from leadscrub_pipeline.cli.output import (
+    FINDINGS,
+    JsonOption,
+    note,
+    out,
+    print_json,
+    print_table,
+    progress,
+    reporting,
+    stdin_is_terminal,
+)
 from leadscrub_pipeline.cli.times import METAVAR, utc_time
 from leadscrub_pipeline.cli.trace_screen import show
 from leadscrub_pipeline.deployment import deployment_kind, open_ledger, open_warehouse, read_ledger
@@ -269,10 +278,6 @@ def _show_pack(pack: Pack, found: Verification, *, as_json: bool) -> None:
     print_table(f"Pack in {pack.folder}", files)
     if not found.is_sound:
         note(f"Verifying gave {found.kinds.total():,} findings. The report lists them; leadscrub evidence verify, too.")
-
-
-def stdin_is_terminal() -> bool:
-    return sys.stdin.isatty()
 
 
 def _confirm(before: datetime, past: list[PastChain]) -> None:

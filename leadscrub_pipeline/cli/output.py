@@ -5,6 +5,7 @@ only. Exit codes: 0 done, 1 findings or a failed run, 2 usage, 3 a dependency is
 unavailable, 4 refused by policy.
 """
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
@@ -25,6 +26,11 @@ out: Final = Console(highlight=False)
 err: Final = Console(stderr=True, highlight=False)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output and nothing else there.")]
+
+
+def stdin_is_terminal() -> bool:
+    """Whether somebody is there to be asked."""
+    return sys.stdin.isatty()
 
 
 def print_json(value: object) -> None:

@@ -4,14 +4,13 @@ Who is meant and what is theirs is decided in steps/person.py.
 """
 
 import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import orjson
 import typer
 
-from leadscrub_pipeline.cli.output import JsonOption, note, print_json, print_table, progress
+from leadscrub_pipeline.cli.output import JsonOption, note, print_json, print_table, progress, stdin_is_terminal
 from leadscrub_pipeline.deployment import open_ledger, open_warehouse
 from leadscrub_pipeline.domain.people import Person
 from leadscrub_pipeline.errors import UnavailableError, UsageError
@@ -116,7 +115,7 @@ def _wanted(record_id: str | None, phone: str | None, person: Person) -> Wanted:
 
 
 def _confirm() -> None:
-    if not sys.stdin.isatty():
+    if not stdin_is_terminal():
         raise UsageError("Nobody is there to confirm; say --yes.")
     if typer.prompt("This cannot be undone. Type erase to go on", default="", err=True) != "erase":
         raise UsageError("Not confirmed; nothing was erased.")

@@ -20,6 +20,7 @@ from leadscrub_pipeline.cli.output import (
     print_json,
     print_table,
     progress,
+    stdin_is_terminal,
 )
 from leadscrub_pipeline.cli.times import METAVAR, utc_time
 from leadscrub_pipeline.deployment import open_warehouse
@@ -203,10 +204,6 @@ def withdraw(
             f"Withdrew {rows:,} rows of {found.kind} {name}. Of their {found.phones:,} phones "
             f"{found.callable - left:,} were callable and are no longer."
         )
-
-
-def stdin_is_terminal() -> bool:
-    return sys.stdin.isatty()
 
 
 def _confirm(found: Withdrawal) -> None:
