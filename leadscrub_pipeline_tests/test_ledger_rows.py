@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
-from sqlalchemy import select, update
+from sqlalchemy import event, select, update
 
 from leadscrub_pipeline import failpoints
 from leadscrub_pipeline.domain.chains import beginning
@@ -196,7 +196,10 @@ def test_a_mark_has_no_times_and_a_flush_waits_for_what_came_before(ledger: Ledg
         return await asyncio.gather(*waiting)
 
     assert asyncio.run(mark_and_flush()) == [None, None, None]
+    begun: list[object] = []
+    event.listen(ledger._database.engine, "begin", begun.append)
     writer.flush()
+    assert begun == [], "with nothing to write there is no transaction"
 
 
 def test_the_writer_is_one_thread_that_ends_with_its_block(ledger: Ledger) -> None:
@@ -263,6 +266,11 @@ def test_money_that_is_given_back_goes_to_the_run_and_the_day_it_was_taken_from(
         "run:run-2": (1, 400_000),
         "day:2026-11-22": (1, 400_000),
     }
+
+
+def test_more_claims_than_fit_into_one_transaction_are_released_and_counted(ledger: Ledger) -> None:
+    assert ledger.release(claim_ids(ledger, keys(1_001))) == 1_001
+    assert set(reserved(ledger).values()) == {(0, 0)}
 
 
 @pytest.mark.parametrize(
@@ -549,6 +557,10 @@ def test_a_request_is_told_in_full(ledger: Ledger, clock: Clock) -> None:
         run_id="run-1",
         script="script_a",
     )
+    (miss,) = look_up(ledger, keys(1, start=1), MISS)
+    ledger.suspect_misses(TERMS)
+    (suspect,) = ledger.lookups_with_ids([miss])
+    assert (suspect.reason, suspect.suspicion) == ("no_match", "suspect")
     second = told[1]
     assert (second.lookup_id, second.purpose, second.glba, second.dppa) == (claimed, "collections", "debt", "3")
     assert (second.price, second.cost, second.http_status) == (Decimal("0.30"), None, None)
@@ -713,6 +725,9 @@ def test_a_persons_history_is_everything_with_times_and_the_answer_opened(ledger
     assert (told[0]["expires_at"], told[0]["answer"], told[0]["state"]) == (None, None, "unknown")
     assert (told[1]["expires_at"], told[1]["answer"]) == (clock.now + timedelta(days=180), ANSWER)
     assert all(type(name) is str for name in told[0])
+    clock.turn(days=-1)
+    (earlier,) = look_up(ledger, [JANE], FAILED, other_run(endpoint="elsewhere"))
+    assert [row["lookup_id"] for row in ledger.upkeep.history([JANE])] == [earlier, first, second]
 
 
 def test_erasing_blanks_every_answer_of_a_person_and_nobody_elses(ledger: Ledger) -> None:
@@ -943,6 +958,19 @@ def test_a_lease_is_stored_under_its_run_and_ends_with_its_last_use(ledger: Ledg
             pass
         assert len(leases()) == 2
     assert leases() == []
+
+
+def test_whoever_takes_a_partition_settles_the_estate_of_a_run_that_died(
+    open_ledger: Callable[..., Ledger], clock: Clock
+) -> None:
+    dead, living = open_ledger(), open_ledger()
+    dead.partition_lease("script_a", holder="run-1").__enter__()
+    (lookup_id,) = claim_ids(dead, [JANE])
+    send(dead, lookup_id)
+    clock.turn(seconds=61)
+    with living.partition_lease("script_a", holder="run-2"):
+        row = row_of(living, lookup_id)
+        assert (row["state"], row["reason"], row["settled_at"]) == ("unknown", "owner_died", time_to_micros(clock.now))
 
 
 # --- money and time -----------------------------------------------------------------------------------------------
