@@ -11,9 +11,9 @@ from leadscrub_pipeline.errors import RefusedError
 from leadscrub_pipeline.settings import Settings
 from leadscrub_pipeline.simulators import Fault, Simulators
 from leadscrub_pipeline.simulators.phones import CONTROL_NUMBERS
-from leadscrub_pipeline.vendors.breaker import BreakerExhaustedError
-from leadscrub_pipeline.vendors.ccc import BatchResult, CccClient, ccc_workers
-from leadscrub_pipeline.vendors.transport import AccessRefusedError
+from leadscrub_pipeline.vendors.breaker import BreakerExhaustedError, Health
+from leadscrub_pipeline.vendors.ccc import BatchResult, CccClient, _Batch, ccc_workers
+from leadscrub_pipeline.vendors.transport import AccessRefusedError, AttemptError, Reply
 from leadscrub_pipeline_tests.wire import RESET, FakeTime, reply, until, wire
 
 PHONES = [f"212555{line:04}" for line in range(100, 130)]
@@ -182,6 +182,61 @@ def test_json_of_another_shape_is_no_answer(body):
     assert len(sent) == 2
 
 
+@pytest.mark.parametrize(
+    ("answer", "reason", "repeatable", "health"),
+    [
+        (Reply(500, b"", None, 0.1), "status_500", True, Health.DOWN),
+        (Reply(499, b"", None, 0.1), "status_499", False, Health.DOWN),
+        (Reply(404, b"", None, 0.1), "status_404", False, Health.DOWN),
+        (Reply(408, b"", 7.0, 0.1), "status_408", True, Health.DOWN),
+        (Reply(425, b"", None, 0.1), "status_425", True, Health.DOWN),
+        (Reply(429, b"", 3.0, 0.1), "status_429", True, Health.BUSY),
+        (Reply(429, b"", None, 0.1), "status_429", True, Health.BUSY),
+        (Reply(201, b"[]", None, 0.1), "status_201", False, Health.DOWN),
+        (Reply(200, b"<html>", None, 0.1), "not_json", True, Health.DOWN),
+        (Reply(200, b"{}", None, 0.1), "wrong_shape", True, Health.DOWN),
+    ],
+)
+def test_an_answer_that_is_none_says_whether_it_may_be_asked_again_and_how_the_vendor_is(
+    answer, reason, repeatable, health
+):
+    with pytest.raises(AttemptError) as caught:
+        CccClient(Settings(_env_file=None))._judge(answer)
+    error = caught.value
+    assert (error.reason, error.repeatable, error.health) == (reason, repeatable, health)
+    assert error.may_have_arrived is True
+    assert (error.status, error.retry_after) == (answer.status, answer.retry_after)
+
+
+def test_a_malformed_request_is_no_failure_and_an_empty_list_is_an_answer():
+    client = CccClient(Settings(_env_file=None))
+    assert client._judge(Reply(400, b"", None, 0.1)) is None
+    assert client._judge(Reply(200, b"[]", None, 0.1)) == []
+    assert client._judge(Reply(200, b'[{"Phone": 1}]', None, 0.1)) == [{"Phone": 1}]
+
+
+@pytest.mark.parametrize(
+    ("status", "wish", "paused"),
+    [(429, 30.0, [30.0]), (429, 30.1, []), (429, 0.0, []), (429, None, []), (503, 5.0, [])],
+)
+def test_everybody_waits_when_the_vendor_is_busy_and_says_for_how_long_unless_that_is_too_long(
+    monkeypatch, status, wish, paused
+):
+    client = CccClient(Settings(_env_file=None, ccc_retry_max_delay=30.0))
+    pauses = []
+    monkeypatch.setattr(client._pacer, "pause", pauses.append)
+    with pytest.raises(AttemptError):
+        client._judge(Reply(status, b"", wish, 0.1))
+    assert pauses == paused
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refused_key_is_told_with_what_to_check(status):
+    with pytest.raises(AccessRefusedError) as caught:
+        CccClient(Settings(_env_file=None))._judge(Reply(status, b"", None, 0.1))
+    assert str(caught.value) == f"CCC refuses the key ({status}). Check CCC_API_KEY and the plan."
+
+
 @pytest.mark.parametrize("kind", ["401", "403"])
 def test_a_refused_key_stops_at_once_for_every_batch(sims, kind):
     sims.ccc.faults.add(Fault(kind))
@@ -271,6 +326,49 @@ def test_controls_that_leave_no_room_for_phones_are_refused():
         CccClient(Settings(_env_file=None, ccc_control_numbers=",".join(CONTROLS), ccc_batch_size=2))
 
 
+def test_what_bars_a_start_is_told_by_its_setting():
+    def refusal(**changes):
+        async def start():
+            async with CccClient(Settings(_env_file=None, **changes)):
+                raise AssertionError("it started")
+
+        with pytest.raises(RefusedError) as caught:
+            asyncio.run(start())
+        return str(caught.value)
+
+    assert refusal() == "CCC has no key. Set CCC_API_KEY."
+    assert refusal(ccc_control_numbers="2025550198,555") == "CCC_CONTROL_NUMBERS: entry 2 is no phone of ten digits."
+    full = {"ccc_control_numbers": ",".join(CONTROLS), "ccc_batch_size": 2}
+    assert refusal(**full) == "CCC_CONTROL_NUMBERS fill CCC_BATCH_SIZE: no room is left for phones."
+
+
+def test_a_batch_that_is_too_large_and_a_client_outside_its_block_are_mistakes_of_the_caller():
+    client = CccClient(Settings(_env_file=None, ccc_batch_size=12, ccc_control_numbers=",".join(CONTROLS)))
+    with pytest.raises(ValueError, match=r"^a batch holds at most 10 phones besides the controls$"):
+        asyncio.run(client.check(PHONES[:11]))
+    with pytest.raises(RuntimeError, match=r"^CccClient is used outside its async with block$"):
+        asyncio.run(client.check(PHONES[:10]))
+
+
+def test_a_control_that_is_named_twice_in_any_spelling_is_one():
+    client = CccClient(Settings(_env_file=None, ccc_batch_size=5, ccc_control_numbers="2025550198,202-555-0198"))
+    assert [len(batch) for batch in client.batches(PHONES[:8])] == [4, 4]
+    assert client.has_controls
+    assert not CccClient(Settings(_env_file=None, ccc_control_numbers="")).has_controls
+
+
+def test_a_control_among_the_phones_is_asked_once_and_a_batch_may_be_full():
+    phones = PHONES[:3]
+    result, sent = check_wire(
+        rows(*((phone, False) for phone in phones), (CONTROLS[0], True)),
+        phones=phones,
+        controls=CONTROLS[:1],
+        ccc_batch_size=4,
+    )
+    assert sent == [{"PhoneList": ",".join([*phones, CONTROLS[0]]), "OutputFormat": "JsonArray"}]
+    assert (set(result.answers.values()), result.controls, result.extra) == ({CLEAR}, "all", 0)
+
+
 # --- one malformed number fails a whole request ----------------------------------------------------
 
 
@@ -310,6 +408,58 @@ def test_a_vendor_that_refuses_everything_is_not_asked_for_every_phone(sims, wit
     assert set(result.answers) == set(phones)
     assert all_are(result, Reason.VENDOR_ERROR)
     assert result.requests <= 60
+
+
+def test_answers_of_all_halves_are_added_up_and_the_worst_state_of_the_controls_counts():
+    """Asked: all (refused), the control (accepted), one half (a stranger too), the other half (control is clear)."""
+    phones, control = PHONES[:2], CONTROLS[0]
+    answers = [
+        reply(400),
+        rows((control, True)),
+        rows((phones[0], False), (control, True), ("2125559999", False), ("x", True)),
+        rows((phones[1], False), (control, False), ("2125559999", False)),
+    ]
+    result, sent = check_wire(*([answer] for answer in answers), phones=phones, controls=[control])
+    assert [body["PhoneList"] for body in sent] == [
+        f"{phones[0]},{phones[1]},{control}",
+        control,
+        f"{phones[0]},{control}",
+        f"{phones[1]},{control}",
+    ]
+    assert result.answers == {phones[0]: CLEAR, phones[1]: unknown(Reason.CONTROL_FAILED)}
+    assert (result.requests, result.controls, result.extra) == (4, "failed", 3)
+
+
+def test_a_half_that_was_never_answered_makes_the_controls_of_the_batch_unanswered():
+    phones, control = PHONES[:2], CONTROLS[0]
+    answers = [reply(400), rows((control, True)), rows((phones[0], True), (control, True)), reply(404)]
+    result, _ = check_wire(*([answer] for answer in answers), phones=phones, controls=[control])
+    assert result.answers == {phones[0]: LISTED, phones[1]: unknown(Reason.VENDOR_ERROR)}
+    assert (result.requests, result.controls) == (4, "unanswered")
+
+
+@pytest.mark.parametrize(("refusals", "hopeless"), [(39, False), (40, True), (41, True)])
+def test_halving_ends_after_forty_refusals_without_one_answer(refusals, hopeless):
+    work = _Batch(answers={}, refusals=refusals)
+    assert work.is_hopeless is hopeless
+    work.accepted = 1
+    assert not work.is_hopeless
+
+
+def test_a_vendor_that_is_busy_counts_against_its_breaker_and_each_failure_is_counted():
+    async def run():
+        async with wire(*[[reply(429)]] * 2) as server:
+            values = {"ccc_api_url": server.url(), "ccc_api_key": "key", "ccc_control_numbers": ""}
+            client = CccClient(Settings(_env_file=None, ccc_max_retries=0, **values), sleep=FakeTime().sleep)
+            counted = []
+            client._breaker.count_failure = lambda: counted.append(1)
+            async with client:
+                results = [await client.check(PHONES[:3]) for _ in range(2)]
+            return results, counted, client.stats
+
+    results, counted, stats = asyncio.run(run())
+    assert all(all_are(result, Reason.VENDOR_ERROR) for result in results)
+    assert (len(counted), stats.failures, stats.requests) == (2, 2, 2)
 
 
 # --- stopping, endpoint --------------------------------------------------------------------------------
