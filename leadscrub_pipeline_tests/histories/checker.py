@@ -439,7 +439,10 @@ def evidence_is_the_truth(books: Books) -> Iterator[str]:
                 yield f"{where}: {row['verdict']} is not what {row['list_version']} holds"
             if row["verdict"] == "clear" and row["phone"][:3] in known.without:
                 yield f"{where}: clear, and {row['list_version']} does not cover the area code"
-        if row["valid_until"] > row["obtained_at"] + _LIST_DAYS:
+        if row["obtained_at"] is None and row["verdict"] == "clear":
+            yield f"{where}: clear, and nobody knows how old the list was"
+        # A number that is found on a list of unknown age is listed, and counts from the check.
+        if row["valid_until"] > (row["obtained_at"] or row["checked_at"]) + _LIST_DAYS:
             yield f"{where}: counts for more than 31 days"
 
 
