@@ -14,8 +14,9 @@ from cryptography.fernet import Fernet
 from sqlalchemy import delete, insert, inspect, select, update
 
 from leadscrub_pipeline.errors import RefusedError, UnavailableError, UsageError
-from leadscrub_pipeline.ledger import Busy, Cached, Capped, Claimed, Held, Ledger, ToAsk, tables
+from leadscrub_pipeline.ledger import Busy, Cached, Capped, Claimed, Held, Ledger, ToAsk, restoring, tables
 from leadscrub_pipeline.ledger.restoring import NOT_RESTORED, finality, worth
+from leadscrub_pipeline.ledger.units import time_to_micros
 from leadscrub_pipeline.ledger.unknowns import Repeats, Wanted
 from leadscrub_pipeline_tests.ledger_support import (  # noqa: F401 - fixtures
     ANSWER,
@@ -627,6 +628,48 @@ def test_a_restore_that_fails_midway_leaves_the_ledger_as_it_was(ledger, other, 
     with pytest.raises(UnavailableError):
         other.desk.restore(path)
     assert rows(other) == []
+
+
+def test_what_was_not_billed_is_reserved_for_nobody_after_a_restore(ledger, other, path):
+    look_up(ledger, keys(1), replace(MISS, billed=False))
+    look_up(ledger, keys(1, start=1), FAILED)
+    look_up(ledger, keys(1, start=2), HIT)
+    look_up(ledger, keys(1, start=3), UNKNOWN)
+    ledger.desk.back_up(path)
+    other.desk.restore(path)
+    assert {row["scope"]: (row["lookups"], row["micros"]) for row in rows(other, tables.budgets)} == {
+        "run:run-1": (2, 500_000),
+        "day:2026-11-21": (2, 500_000),
+    }
+
+
+def test_a_restore_in_small_pages_counts_everything_once(open_ledger, open_other, path, monkeypatch):
+    monkeypatch.setattr(restoring, "_ROWS", 2)
+    first, second = open_ledger(), open_other()
+    unknown = look_up(first, keys(5), UNKNOWN)
+    first.desk.back_up(path)
+    assert second.desk.restore(path).added == 5
+    settle(first, HIT, *unknown)
+    look_up(first, keys(3, start=10), HIT)
+    claimed = claim_ids(first, keys(5, start=20))
+    first.desk.back_up(path, overwrite=True)
+    result = second.desk.restore(path, merge=True)
+    assert (result.added, result.updated, result.unknown) == (8, 5, 5)
+    assert {lookup(second, one)["state"] for one in claimed} == {"unknown"}
+    for one in claimed:
+        row = lookup(second, one)
+        assert (row["reason"], row["sent_at"]) == ("restored", row["claimed_at"])
+        assert row["settled_at"] == time_to_micros(NOON)
+
+
+def test_restoring_leaves_the_backup_as_it_is(ledger, other, path):
+    look_up(ledger, keys(3), HIT)
+    ledger.desk.back_up(path)
+    path.chmod(0o444)
+    before = path.read_bytes()
+    other.desk.restore(path)
+    assert path.read_bytes() == before
+    assert stat.S_IMODE(path.stat().st_mode) == 0o444
 
 
 def test_the_moment_of_the_backup_is_told(ledger, other, path, clock):

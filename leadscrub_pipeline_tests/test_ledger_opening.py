@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 from cryptography.fernet import Fernet
-from sqlalchemy import delete, inspect, make_url, select, update
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import delete, event, insert, inspect, make_url, select, update
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from leadscrub_pipeline.errors import RefusedError, UnavailableError, UsageError
 from leadscrub_pipeline.ledger import Cached, Ledger, tables
+from leadscrub_pipeline.ledger.database import Database, _begin_postgresql, error_code
 from leadscrub_pipeline_tests.ledger_support import (  # noqa: F401 - fixtures
     ANSWER,
     HIT,
@@ -176,9 +177,66 @@ def test_the_file_keeps_its_promises_in_every_connection(tmp_path):
     with Ledger.open(path, kind="demo") as ledger, ledger._database.reading() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+        assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
+        assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 30_000
     with sqlite3.connect(path) as raw:
         assert raw.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     raw.close()
+
+
+def test_an_error_of_the_database_quotes_no_value(open_ledger):
+    with pytest.raises(DBAPIError) as caught, open_ledger()._database.writing() as connection:
+        connection.execute(insert(tables.controls), [{"name": "key_version", "value": "Jane Roe", "set_at": 0}])
+    assert "Jane" not in str(caught.value)
+
+
+def test_a_server_is_told_how_long_to_wait_and_what_a_commit_must_promise():
+    server = Database("postgresql://nobody@127.0.0.1:1/none?options=-csearch_path%3Dother")
+    told = {}
+
+    def connect(_dialect, _record, _arguments, options):
+        told.update(options)
+        raise ConnectionRefusedError
+
+    event.listen(server.engine, "do_connect", connect)
+    with pytest.raises(ConnectionRefusedError):
+        server.engine.connect()
+    assert (told["connect_timeout"], told["application_name"]) == (10, "leadscrub-ledger")
+    assert told["options"] == (
+        "-c lock_timeout=30s -c idle_in_transaction_session_timeout=60s -c synchronous_commit=on "
+        "-c default_transaction_isolation=read\\ committed -csearch_path=other"
+    )
+    assert server.engine.dialect.driver == "psycopg2"
+    assert server.engine.pool._pre_ping, "a connection that broke is noticed before it is used"
+
+
+def test_a_writer_on_a_server_takes_the_lock_of_all_writers_first_and_a_reader_does_not():
+    class Connection:
+        def __init__(self, **options):
+            self.options, self.statements = options, []
+
+        def get_execution_options(self):
+            return self.options
+
+        def exec_driver_sql(self, statement):
+            self.statements.append(statement)
+
+    server = Database("postgresql://nobody@127.0.0.1:1/none")
+    writer, reader = Connection(**server._writing.get_execution_options()), Connection()
+    for connection in (writer, reader):
+        _begin_postgresql(connection)
+    assert writer.statements == ["SELECT pg_advisory_xact_lock(7305122026)"]
+    assert reader.statements == []
+
+
+def test_an_error_is_told_by_its_type_and_its_code_on_either_engine():
+    class DiskFull(Exception):  # noqa: N818 - named as the driver names it
+        pgcode = "53100"
+
+    assert error_code(DBAPIError("x", None, DiskFull("Jane"))) == "DiskFull 53100"
+    assert error_code(DBAPIError("x", None, ValueError("Jane"))) == "ValueError"
+    assert error_code(sqlite3.OperationalError("Jane")) == "OperationalError"
+    assert error_code(SQLAlchemyError("Jane")) == "SQLAlchemyError"
 
 
 def test_a_second_current_request_for_a_person_is_impossible_in_the_database_itself(open_ledger):

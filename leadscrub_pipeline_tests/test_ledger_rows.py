@@ -339,6 +339,22 @@ def test_the_preview_sees_a_dead_process_as_a_sweep_would_leave_it(
     assert row_of(living, lookup_ids[1])["settled_at"] == AT_NOON + 61 * SECOND
 
 
+def test_a_lease_is_over_at_its_last_instant_and_only_the_dead_are_buried(
+    open_ledger: Callable[..., Ledger], clock: Clock
+) -> None:
+    dead, living, other = open_ledger(), open_ledger(), open_ledger()
+    claim_ids(dead, [JANE])
+    clock.turn(seconds=30)
+    (kept,) = claim_ids(other, keys(1, start=1))
+    clock.turn(seconds=30, microseconds=-1)
+    assert living.peek([JANE], TERMS)[JANE] == Busy(dead._owner.owner)
+    clock.turn(microseconds=1)
+    assert living.peek([JANE], TERMS)[JANE] == ToAsk(1)
+    assert living.sweep() == (1, 0)
+    assert row_of(living, kept)["state"] == "claimed"
+    assert set(reserved(living).values()) == {(1, 250_000)}
+
+
 def test_the_preview_of_thousands_comes_in_their_order(ledger: Ledger) -> None:
     people = keys(1_001)
     claim_ids(ledger, people[:1])

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -477,6 +478,33 @@ def test_a_group_that_fails_for_another_reason_is_told_by_the_kind_of_error_only
             asyncio.run(writer.mark_sent(lookup_id))
     assert caplog.messages == ["ledger writer: group of 1 failed with ZeroDivisionError"]
     assert caplog.records[0].levelname == "CRITICAL"
+
+
+def test_a_write_whose_event_loop_was_closed_meanwhile_is_kept_and_logged(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (lookup_id,) = claim_ids(ledger, [JANE])
+    writer, may_go_on = ledger.writer(), threading.Event()
+    whole = ledger._database.writing
+
+    @contextmanager
+    def waiting() -> Iterator[Any]:
+        may_go_on.wait(10)
+        with whole() as connection:
+            yield connection
+
+    loop = asyncio.new_event_loop()
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger._database, "writing", waiting)
+        loop.call_soon(loop.stop)
+        task = loop.create_task(writer.mark_sent(lookup_id))
+        loop.run_forever()
+        loop.close()
+        may_go_on.set()
+        writer.flush()
+    assert not task.done()
+    assert ledger.lookups_of_run("run-1").states == {"sent": 1}
+    assert caplog.messages == ["ledger writer: 1 waiting writes had no event loop to return to"]
 
 
 def test_an_answer_that_cannot_be_written_fails_with_its_reason(ledger: Ledger) -> None:
