@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from leadscrub_pipeline import failpoints
 from leadscrub_pipeline.domain.verdicts import CLEAR, LISTED, Reason, Verdict, unknown
 from leadscrub_pipeline.errors import RefusedError
 from leadscrub_pipeline.settings import Settings
@@ -436,6 +437,33 @@ def test_a_half_that_was_never_answered_makes_the_controls_of_the_batch_unanswer
     result, _ = check_wire(*([answer] for answer in answers), phones=phones, controls=[control])
     assert result.answers == {phones[0]: LISTED, phones[1]: unknown(Reason.VENDOR_ERROR)}
     assert (result.requests, result.controls) == (4, "unanswered")
+    answers[2] = rows((phones[0], True), (control, False))
+    result, _ = check_wire(*([answer] for answer in answers), phones=phones, controls=[control])
+    assert result.controls == "failed", "a control that was not found weighs more than none that was asked"
+
+
+def test_answers_between_failures_keep_the_breaker_closed():
+    async def run():
+        good = rows((PHONES[0], False))
+        async with wire(*[[reply(500)]] * 4, [good], *[[reply(500)]] * 4, [good]) as server:
+            values = {"ccc_api_url": server.url(), "ccc_api_key": "key", "ccc_control_numbers": ""}
+            client = CccClient(Settings(_env_file=None, ccc_max_retries=0, **values), sleep=FakeTime().sleep)
+            is_open = []
+            async with client:
+                for _ in range(10):
+                    await client.check(PHONES[:1])
+                    is_open.append(client._breaker.is_open)
+            return is_open
+
+    assert asyncio.run(run()) == [False] * 10
+
+
+def test_a_request_passes_the_points_at_which_crashes_are_tried(monkeypatch):
+    passed = []
+    monkeypatch.setattr(failpoints, "reached", passed.append)
+    check_wire(rows((PHONES[0], False)), phones=PHONES[:1])
+    assert passed == ["ccc.before_request", "ccc.after_answer"]
+    assert set(passed) <= set(failpoints.POINTS)
 
 
 @pytest.mark.parametrize(("refusals", "hopeless"), [(39, False), (40, True), (41, True)])
