@@ -63,6 +63,11 @@ class Books:
         return self.tables["SCRUB_EVIDENCE"]
 
     @property
+    def dead(self) -> set[str]:
+        """Runs that were killed: nobody but the next run can seal what they wrote last."""
+        return {ran.run_id for ran in self.runs if ran.report.killed}
+
+    @property
     def slack(self) -> timedelta:
         """How far a time written earlier may lie after one written later."""
         return timedelta(hours=3) if self.clocks_differed else timedelta(0)
