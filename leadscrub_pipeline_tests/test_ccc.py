@@ -327,6 +327,11 @@ def test_controls_that_leave_no_room_for_phones_are_refused():
         CccClient(Settings(_env_file=None, ccc_control_numbers=",".join(CONTROLS), ccc_batch_size=2))
 
 
+def test_an_empty_batch_without_controls_says_that_there_are_none():
+    client = CccClient(Settings(_env_file=None, ccc_control_numbers=""))
+    assert asyncio.run(client.check([])).controls == "none_configured"
+
+
 def test_what_bars_a_start_is_told_by_its_setting():
     def refusal(**changes):
         async def start():
@@ -338,6 +343,7 @@ def test_what_bars_a_start_is_told_by_its_setting():
         return str(caught.value)
 
     assert refusal() == "CCC has no key. Set CCC_API_KEY."
+    assert "CCC_API_URL" in refusal(ccc_api_url="http://vendor.example/x")
     assert refusal(ccc_control_numbers="2025550198,555") == "CCC_CONTROL_NUMBERS: entry 2 is no phone of ten digits."
     full = {"ccc_control_numbers": ",".join(CONTROLS), "ccc_batch_size": 2}
     assert refusal(**full) == "CCC_CONTROL_NUMBERS fill CCC_BATCH_SIZE: no room is left for phones."

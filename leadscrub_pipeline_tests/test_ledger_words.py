@@ -20,7 +20,7 @@ from sqlalchemy.exc import OperationalError
 
 from leadscrub_pipeline.domain.purposes import Purpose
 from leadscrub_pipeline.errors import FailedError, LeadscrubError, RefusedError, UnavailableError, UsageError
-from leadscrub_pipeline.ledger import Ledger, Settlement, database, reconciliation, stamping, tables
+from leadscrub_pipeline.ledger import Capped, Ledger, Settlement, database, reconciliation, stamping, tables
 from leadscrub_pipeline.ledger.adoption import CacheLife
 from leadscrub_pipeline.ledger.database import Database
 from leadscrub_pipeline.ledger.invoices import Invoice, InvoiceColumns
@@ -179,6 +179,44 @@ def test_a_file_that_cannot_be_opened_is_named_with_the_setting(tmp_path: Path) 
         f"The ledger file {tmp_path} cannot be made or opened (IsADirectoryError). See LEADSCRUB_HOME.",
     ):
         Ledger.open(tmp_path, kind="demo")
+
+
+class MakingWal:
+    """A connection to a file; what it says of its journal is scripted, an error stands for a file that is taken."""
+
+    def __init__(self, *modes: str | Exception) -> None:
+        self.modes = list(modes)
+        self.executed: list[str] = []
+
+    def execute(self, statement: str) -> "MakingWal":
+        self.executed.append(statement)
+        if "journal_mode" in statement and isinstance(self.modes[0], Exception):
+            raise self.modes.pop(0)  # type: ignore[misc]
+        return self
+
+    def fetchone(self) -> tuple[str | Exception]:
+        return (self.modes.pop(0),)
+
+
+def test_a_file_system_that_cannot_hold_a_log_says_where_the_ledger_can_be() -> None:
+    with says(UnavailableError, "The ledger's file system cannot hold a SQLite WAL. Use a local disk or PostgreSQL."):
+        database._set_up_sqlite(MakingWal("delete", "delete"), None)  # type: ignore[arg-type]
+
+
+def test_a_file_that_another_process_is_making_is_waited_for_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(database.time, "sleep", pauses.append)
+    taken = sqlite3.OperationalError("taken")
+    connection = MakingWal("delete", taken, "delete", taken, "delete", "wal", "wal")
+    database._set_up_sqlite(connection, None)  # type: ignore[arg-type]
+    assert pauses == [0.02, 0.02]
+    assert connection.modes == []
+    assert connection.executed[-2:] == ["PRAGMA synchronous=FULL", "PRAGMA foreign_keys=ON"]
+    moments = iter((0.0, 30.0, 30.1))
+    monkeypatch.setattr(database.time, "monotonic", lambda: next(moments))
+    with pytest.raises(sqlite3.OperationalError, match="taken"):
+        database._set_up_sqlite(MakingWal("delete", taken, "delete", taken, "delete"), None)  # type: ignore[arg-type]
+    assert len(pauses) == 3
 
 
 def test_clocks_that_differ_are_told_with_the_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -559,6 +597,9 @@ def test_a_heartbeat_that_fails_is_logged_and_tried_again(
         while len(caplog.messages) < 2:
             ledger._stop.wait(0.005)
     assert set(caplog.messages) == {"ledger: heartbeat failed (OperationalError); trying again"}
+    beating = [thread for thread in threading.enumerate() if thread.name == "ledger-heartbeat"]
+    assert beating, "it goes on after a failure"
+    assert all(thread.daemon for thread in beating), "and keeps no process that wants to end"
 
 
 # --- unknown outcomes ------------------------------------------------------------------------------------------
@@ -833,6 +874,7 @@ def test_a_pause_is_told_with_its_reason_and_its_time(ledger: Ledger, clock: Clo
     assert ledger.desk.paused() == (NOON, "audit")
     assert ledger.desk.pause() == (clock.now, None)
     assert ledger.desk.paused() == (clock.now, None)
+    assert ledger.claim([JANE], TERMS) == {JANE: Capped("paused")}
     assert ledger.desk.resume()
     assert ledger.desk.paused() is None
     assert not ledger.desk.resume()
