@@ -52,16 +52,18 @@ def test_the_first_payer_bears_the_cost_of_a_person_whom_others_want_too(ledger)
 
 
 @BOTH
-def test_reuses_of_a_run_add_up_over_its_claims_and_over_runs(ledger):
+def test_reuses_of_a_run_add_up_over_its_claims_and_over_runs(ledger, clock):
     look_up(ledger, keys(4), HIT)
     ledger.claim(keys(1), other_run())
     ledger.claim(keys(2, start=1), other_run())
     ledger.claim(keys(1), other_run(run_id="run-9"))
+    clock.turn(hours=1)
+    ledger.claim(keys(1, start=3), other_run())
     (reuse,) = ledger.summary().reuses
-    assert (reuse.lookups, reuse.saved) == (4, Decimal("1.00"))
+    assert (reuse.lookups, reuse.saved) == (5, Decimal("1.25"))
     with ledger._database.reading() as connection:
         rows = connection.execute(select(tables.reuses).order_by(tables.reuses.c.run_id)).all()
-    assert [(row.run_id, row.lookups, row.micros) for row in rows] == [("run-2", 3, 750_000), ("run-9", 1, 250_000)]
+    assert [(row.run_id, row.lookups, row.micros) for row in rows] == [("run-2", 4, 1_000_000), ("run-9", 1, 250_000)]
 
 
 def test_what_a_run_bought_itself_is_no_reuse_in_its_own_next_claim_but_is_one_in_its_next_run(ledger):

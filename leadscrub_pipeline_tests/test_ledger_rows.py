@@ -707,6 +707,20 @@ def test_an_answer_counts_since_the_first_of_those_that_followed_without_a_gap(l
     assert (answer.looked_up_at, answer.since) == (time_to_micros(clock.now), second)
 
 
+def test_of_two_answers_the_second_counts_since_the_first_and_requests_without_an_answer_count_for_nothing(
+    ledger: Ledger, clock: Clock
+) -> None:
+    look_up(ledger, [JANE], MISS)
+    clock.turn(days=1)
+    look_up(ledger, [JANE], HIT, other_run(endpoint="elsewhere"))
+    answered = time_to_micros(clock.now)
+    clock.turn(days=1)
+    look_up(ledger, [JANE], UNKNOWN, other_run(purpose=COLLECTIONS))
+    look_up(ledger, [JANE], FAILED, other_run(purpose=Purpose("third", "x", "y")))
+    ((answer,),) = ledger.upkeep.answers()
+    assert (answer.outcome, answer.looked_up_at, answer.since) == ("hit", answered, AT_NOON)
+
+
 def test_a_suspect_or_discarded_miss_counts_for_nobody_and_a_believed_one_does(ledger: Ledger) -> None:
     look_up(ledger, [JANE], MISS)
     for suspicion, pages in (("suspect", 0), ("discarded", 0), ("believed", 1), (None, 1)):
@@ -843,7 +857,10 @@ def test_of_several_old_lookups_the_one_that_bars_longest_counts_and_may_grow_la
         return row["partition_key"], row["state"], days, (row["expires_at"] - AT_NOON) // MICROS_PER_DAY
 
     assert adopt(("a", 20, "miss"), ("b", 10, "miss"), ("c", 15, "miss")) == ("b", "miss", 10, 20)
-    assert adopt(("d", 160, "hit")) == ("d", "hit", 160, 20), "of two that end together the hit counts"
+    assert adopt(("z", 10, "miss"), ("y", 10, "miss")) == ("b", "miss", 10, 20), "the same time changes nothing"
+    assert adopt(("d", 160, "hit"), ("z", 160, "hit")) == ("d", "hit", 160, 20), (
+        "of two that end together the hit counts"
+    )
     assert adopt(("e", 10, "miss")) == ("d", "hit", 160, 20)
     assert adopt(("f", 159, "hit")) == ("f", "hit", 159, 21)
     assert adopt(("g", None, "hit")) == ("f", "hit", 159, 21), "an unknown time makes nothing longer"

@@ -127,6 +127,14 @@ def test_unknowns_under_another_purpose_count_only_when_answers_are_shared(ledge
     assert [unknown.repeats_left for unknown in found] == left
 
 
+def test_requests_of_the_person_that_failed_use_up_no_repeat_and_those_of_one_moment_come_by_their_ids(ledger):
+    look_up(ledger, keys(9), FAILED)
+    ids = look_up(ledger, keys(9), UNKNOWN)
+    found = ledger.desk.unknowns(ANY, REPEATS)
+    assert [unknown.lookup_id for unknown in found] == sorted(ids)
+    assert {unknown.repeats_left for unknown in found} == {1}
+
+
 def test_unknowns_of_other_people_and_endpoints_use_up_nothing(ledger):
     look_up(ledger, keys(2), UNKNOWN)
     look_up(ledger, [JANE], UNKNOWN, other_run(endpoint="https://vendor.example/search"))

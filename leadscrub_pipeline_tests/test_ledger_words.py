@@ -333,6 +333,31 @@ def test_a_database_that_fails_is_told_with_what_was_being_done(
             call(ledger, invoice)
 
 
+@pytest.mark.parametrize(
+    ("doing", "method"),
+    [("opening it", "reading"), ("making its tables", "writing"), ("upgrading its tables", "writing")],
+)
+def test_a_ledger_that_cannot_be_opened_is_told_with_what_was_being_done(
+    doing: str, method: str, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if doing != "making its tables":
+        with Ledger.open(where, kind="demo", answer_keys=[KEY]) as ledger, ledger._database.writing() as connection:
+            connection.execute(update(tables.stamp).values(schema_version=1))
+
+    @contextmanager
+    def failing(_database: Database) -> Iterator[None]:
+        raise OperationalError("SELECT Jane", None, sqlite3.OperationalError("Jane"))
+        yield
+
+    monkeypatch.setattr(Database, method, failing)
+    with says(
+        UnavailableError,
+        f"The ledger's database failed while {doing} (OperationalError). Nothing of this step was written; "
+        "see that it is reachable and its disk is not full, then run again.",
+    ):
+        Ledger.open(where, kind="demo", answer_keys=[KEY])
+
+
 def test_a_log_that_cannot_be_emptied_after_erasing_is_told(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     def failing() -> None:
         raise sqlite3.OperationalError("Jane")

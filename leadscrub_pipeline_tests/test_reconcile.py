@@ -129,6 +129,12 @@ def test_a_credit_takes_a_charge_back(ledger, bill):
     assert (totals.charges, totals.charged) == (5, Decimal("0.25"))
 
 
+def test_an_invoice_of_credits_is_a_negative_sum(ledger, bill):
+    (hit,) = look_up(ledger, keys(1), HIT)
+    _, totals = compare(ledger, bill((hit, "(12.50)"), (hit, "-1.000001")))
+    assert (totals.charged, totals.difference) == (Decimal("-13.500001"), Decimal("-13.750001"))
+
+
 def test_a_charge_for_a_miss_is_shown_and_is_a_finding_only_when_misses_are_free(ledger, bill):
     charged, free = look_up(ledger, keys(2), MISS)
     findings, totals = compare(ledger, bill(charged))
