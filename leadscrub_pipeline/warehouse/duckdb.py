@@ -1,15 +1,14 @@
 """The embedded engine: one DuckDB file, attached as PROCESSED_DATA_DB.
 
-One process may hold the file, readers included, so a session waits its turn, is short, and
-is never open while a vendor is called. How instances are locked down stands in
-duckdb_engine.py.
+One process may hold the file, readers included, so a session waits its turn
+(duckdb_turns.py), is short, and is never open while a vendor is called. How instances are
+locked down stands in duckdb_engine.py.
 """
 
 import functools
 import hashlib
 import random
 import re
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -28,6 +27,7 @@ from leadscrub_pipeline.errors import FailedError, RefusedError, UnavailableErro
 from leadscrub_pipeline.warehouse import callable_phones
 from leadscrub_pipeline.warehouse.arrow import stored
 from leadscrub_pipeline.warehouse.duckdb_engine import engine_with_sources, literal, quoted, shared_engine, show_source
+from leadscrub_pipeline.warehouse.duckdb_turns import turn_at
 from leadscrub_pipeline.warehouse.protocol import OutputColumn, OutputType
 from leadscrub_pipeline.warehouse.schema import (
     CALLABLE_PHONES,
@@ -64,9 +64,6 @@ _FLOATS: Final = frozenset({"FLOAT", "DOUBLE"})
 _MISSING_NAME: Final = re.compile(
     r'(?:column|Table with name|function with name) "?([\w .$]+?)"? (?:not found|does not exist)'
 )
-
-_held_files: dict[Path, threading.Lock] = {}
-_held_files_guard = threading.Lock()
 
 
 class DuckdbDialect:
@@ -302,7 +299,10 @@ class DuckdbWarehouse:
     @contextmanager
     def session(self, *, scripts: bool = False) -> Iterator[DuckdbSession]:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with self._file_turn(), self._connection(with_sources=scripts) as connection:
+        with (
+            turn_at(self.path, wait=self._lock_wait, busy=self._busy),
+            self._connection(with_sources=scripts) as connection,
+        ):
             self._attach(connection)
             try:
                 session = DuckdbSession(connection, self)
@@ -344,21 +344,6 @@ class DuckdbWarehouse:
             if page.num_rows < rows:
                 return
             last = page.column(key)[-1].as_py()
-
-    @contextmanager
-    def _file_turn(self) -> Iterator[None]:
-        """Within this process one session at a time; DuckDB has no queue of its own."""
-        with _held_files_guard:
-            turn = _held_files.setdefault(self.path, threading.Lock())
-        deadline = time.monotonic() + self._lock_wait
-        while not turn.acquire(timeout=min(self._lock_wait, 0.1)):
-            interrupts.check()
-            if time.monotonic() > deadline:
-                raise self._busy()
-        try:
-            yield
-        finally:
-            turn.release()
 
     def _busy(self) -> UnavailableError:
         return UnavailableError(
