@@ -49,6 +49,13 @@ class Settings(BaseSettings):
         None,
         description="Ledger on PostgreSQL: postgresql+psycopg2://... Default: a SQLite file in LEADSCRUB_HOME.",
     )
+    dagster_postgres_url: SecretStr | None = Field(
+        None,
+        description=(
+            "Dagster's runs, events and schedules on PostgreSQL: postgresql://user:password@host/dagster. "
+            "Default: SQLite files in LEADSCRUB_HOME."
+        ),
+    )
     leadscrub_kind: Literal["demo", "live"] | None = Field(
         None,
         description="Stamp of ledger and warehouse. Default: demo when the vendors are on loopback, else live.",
