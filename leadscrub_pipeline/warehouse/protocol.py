@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import pyarrow as pa
 
 from leadscrub_pipeline.domain.scripts import LeadScript
+from leadscrub_pipeline.warehouse.schema import ColumnType
 
 OutputType = Literal["text", "int", "float", "other"]
 
@@ -32,6 +33,7 @@ class Dialect(Protocol):
     def json_object(self, columns: Sequence[OutputColumn]) -> str: ...
     def row_number(self) -> str: ...
     def now(self) -> str: ...
+    def column_type(self, kind: ColumnType) -> str: ...
 
 
 class Session(Protocol):
