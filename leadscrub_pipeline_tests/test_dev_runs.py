@@ -67,7 +67,7 @@ def ask(url: str, query: str, **variables: Any) -> dict[str, Any]:
     return dict(found["data"])
 
 
-def launch(url: str) -> str:
+def launch(url: str, partition: str = "leads") -> str:
     answer = ask(
         url,
         _LAUNCH,
@@ -77,7 +77,7 @@ def launch(url: str) -> str:
                 "repositoryName": "__repository__",
                 "jobName": "scrub_job",
             },
-            "executionMetadata": {"tags": [{"key": "dagster/partition", "value": "leads"}]},
+            "executionMetadata": {"tags": [{"key": "dagster/partition", "value": partition}]},
         },
     )["launchRun"]
     assert answer["__typename"] == "LaunchRunSuccess", answer

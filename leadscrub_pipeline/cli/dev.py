@@ -5,6 +5,7 @@ runs on a PostgreSQL of its own (postgres.py), which is one of them.
 """
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -77,8 +78,14 @@ def dev(
             f"--postgres starts a server for the demo only. For your own set {STORAGE_URL} and LEADSCRUB_LEDGER_URL."
         )
     with sigterm_as_interrupt(), ExitStack() as stack:
+        stack.callback(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT))
         try:
-            _serve(stack, port=port, demo=demo or postgres or None, postgres=postgres, home=home)
+            try:
+                _serve(stack, port=port, demo=demo or postgres or None, postgres=postgres, home=home)
+            finally:
+                # A second Ctrl-C while all of it is ended would leave some of it running.
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    signal.signal(number, signal.SIG_IGN)
         except KeyboardInterrupt:
             note("Stopping.")
 
