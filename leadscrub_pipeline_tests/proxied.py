@@ -206,7 +206,7 @@ def telling_server(name: str) -> Iterator[int]:
         await socket_.close()
         return socket_
 
-    with _served(tell) as port:
+    with served(tell) as port:
         yield port
 
 
@@ -222,12 +222,26 @@ def signing_in_server(sessions: Mapping[str, str]) -> Iterator[int]:
             return web.Response(status=401)
         return web.Response(status=202, headers={"X-Auth-Request-Email": user})
 
-    with _served(answer) as port:
+    with served(answer) as port:
         yield port
 
 
 @contextmanager
-def _served(handler: Callable[[web.Request], Any]) -> Iterator[int]:
+def recording_server() -> Iterator[tuple[int, list[tuple[str, Any]]]]:
+    """Answers each request with what it was sent, and keeps path and body."""
+    recorded: list[tuple[str, Any]] = []
+
+    async def record(request: web.Request) -> web.StreamResponse:
+        body = await request.json() if request.can_read_body else {}
+        recorded.append((request.path, body))
+        return web.json_response(body, status=201 if body else 200)
+
+    with served(record) as port:
+        yield port, recorded
+
+
+@contextmanager
+def served(handler: Callable[[web.Request], Any]) -> Iterator[int]:
     port = free_port()
     loop = asyncio.new_event_loop()
     application = web.Application()
