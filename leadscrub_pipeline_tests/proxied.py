@@ -94,6 +94,7 @@ class Proxy:
             subprotocols=["graphql-ws"],
             additional_headers=given,
             proxy=None,
+            open_timeout=60,
         )
 
     def logged(self) -> str:
@@ -266,14 +267,17 @@ def served(handler: Callable[[web.Request], Any]) -> Iterator[int]:
 
 @dataclass(frozen=True)
 class Webservers:
-    """Ports of Dagster's webserver and of its read-only twin."""
+    """Ports of Dagster's webserver and of its read-only twin, and the process that runs are children of."""
 
     editors: int
     viewers: int
+    code_server: subprocess.Popen[bytes]
 
 
 @contextmanager
-def dagster_webservers(home: Path, environment: Mapping[str, str], output: Path) -> Iterator[Webservers]:
+def dagster_webservers(
+    home: Path, environment: Mapping[str, str], output: Path, *, daemon: bool = False
+) -> Iterator[Webservers]:
     """The code server and the two webservers as deploy/ starts them, with ``deploy/workspace.yaml``."""
     code, editors, viewers = free_port(), free_port(), free_port()
     programs = Path(sys.executable).parent
@@ -302,7 +306,11 @@ def dagster_webservers(home: Path, environment: Mapping[str, str], output: Path)
                 wait_until(lambda port=port: listens(port), process)
         for port, process in started.items():
             wait_until(lambda port=port: listens(port), process)
-        yield Webservers(editors, viewers)
+        if daemon:
+            command = [str(programs / "dagster-daemon"), "run", *webserver[1:3]]
+            process = subprocess.Popen(command, env=given, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            stack.callback(_end, process)
+        yield Webservers(editors, viewers, started[code])
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

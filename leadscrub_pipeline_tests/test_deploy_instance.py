@@ -12,6 +12,8 @@ import pytest
 import yaml
 from dagster._core.instance.ref import InstanceRef  # noqa: TID251 - what reads dagster.yaml has no public name
 from dagster_k8s import K8sRunLauncher
+from dagster_k8s.models import k8s_snake_case_dict
+from kubernetes import client
 from sqlalchemy import make_url
 
 from leadscrub_pipeline.run_coordinator import UserRunCoordinator
@@ -181,6 +183,30 @@ def test_the_charts_values_run_one_pinned_image_as_a_user_without_rights():
         assert f"{part['image']['repository']}:{part['image']['tag']}" == job_image
         assert part["podSecurityContext"]["runAsNonRoot"] is True
         assert part["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+
+
+def test_what_is_written_for_kubernetes_has_the_fields_that_kubernetes_has():
+    with (DEPLOY / "kubernetes" / "proxy.yaml").open(encoding="utf-8") as file:
+        for made in yaml.safe_load_all(file):
+            k8s_snake_case_dict(getattr(client, f"V1{made['kind']}"), made)
+    given = values()
+    (code,) = given["dagster-user-deployments"]["deployments"]
+    webserver, daemon = given["dagsterWebserver"], given["dagsterDaemon"]
+    launcher = given["runLauncher"]["config"]["k8sRunLauncher"]
+    probe = webserver["readinessProbe"]
+    for kind, parts in {
+        client.V1PodSecurityContext: [part["podSecurityContext"] for part in (webserver, daemon, code)],
+        client.V1SecurityContext: [part["securityContext"] for part in (webserver, daemon, code, launcher)],
+        client.V1ResourceRequirements: [part["resources"] for part in (webserver, daemon, code, launcher)],
+        client.V1PodSpec: [{"containers": [], **launcher["runK8sConfig"]["podSpecConfig"]}],
+        client.V1Volume: code["volumes"],
+        client.V1VolumeMount: code["volumeMounts"],
+        client.V1Probe: [probe],
+    }.items():
+        for part in parts:
+            k8s_snake_case_dict(kind, part)
+    with pytest.raises(Exception, match="runAsRoot"):
+        k8s_snake_case_dict(client.V1PodSecurityContext, {"runAsRoot": True})
 
 
 def test_the_proxy_on_kubernetes_reaches_the_ports_that_the_chart_serves():
