@@ -54,6 +54,7 @@ class DuckdbSession:
 
     # 100,000 leads at once do not fit into 256 MB: a join pins the verdicts of all their phones.
     leads_at_a_time: int | None = 10_000
+    load_rows = 1
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, warehouse: "DuckdbWarehouse") -> None:
         self._connection = connection
@@ -72,6 +73,13 @@ class DuckdbSession:
         with _interruptible(), _foreign_errors():
             return self._connection.sql(sql, params=[stored(value) for value in params]).to_arrow_table()
 
+    def batches(self, select: str, params: Sequence[object], *, key: str, last: int, rows: int) -> Iterator[pa.Table]:
+        for first in range(0, last, rows):
+            yield self.table(
+                f"SELECT * FROM ({select}) AS batch WHERE {key} > ? AND {key} <= ?",
+                [*params, first, min(first + rows, last)],
+            )
+
     def load(self, table: str, data: pa.Table) -> int:
         names = ", ".join(data.column_names)
         with _foreign_errors():
@@ -87,7 +95,14 @@ class DuckdbSession:
         self.execute(f"CREATE OR REPLACE {'TEMP ' if temporary else ''}TABLE {full_name} ({columns})")
         return full_name
 
-    def create_stage_as(self, name: str, select: str, params: Sequence[object] = ()) -> str:
+    def create_stage_as(
+        self,
+        name: str,
+        select: str,
+        params: Sequence[object] = (),
+        *,
+        script: bool = False,  # noqa: ARG002 - all that scripts may not do is turned off for the whole instance
+    ) -> str:
         full_name = f"temp.main.{name}"
         self.execute(f"CREATE OR REPLACE TEMP TABLE {full_name} AS {select}", params)
         return full_name
@@ -219,6 +234,8 @@ def _interruptible() -> Iterator[None]:
 
 class DuckdbWarehouse:
     """PROCESSED_DATA_DB in one file, and the user's source tables beside it."""
+
+    load_rows = DuckdbSession.load_rows
 
     def __init__(
         self,

@@ -27,6 +27,9 @@ from leadscrub_pipeline.warehouse.schema import (
 from leadscrub_pipeline.warehouse.slices import LEADS_RUN, Slice, require_unchanged
 
 _SLOTS: Final = (1, 2, 3)
+_ALL: Final = 2**53
+"""No lead has a number like this."""
+_MASTER_ROWS: Final = "rows of the master table"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,11 +157,13 @@ def _require_contacts_of(leads: Slice, contacts: Slice) -> None:
 
 def _lead_ranges(session: Session, contacts: Slice) -> list[tuple[int, int]]:
     """Bounds of lead numbers, first excluded, last included, of so many leads as the engine can take at a time."""
+    if session.leads_at_a_time is None:
+        return [(0, _ALL)]
     last = session.rows(
         f"SELECT COALESCE(MAX(lead_number), 0) FROM {ENRICHED_CONTACTS.full_name} WHERE {contacts.where}",
         contacts.params,
     )[0][0]
-    step = session.leads_at_a_time or last
+    step = session.leads_at_a_time
     return [(first, min(first + step, last)) for first in range(0, last, step)] if last else [(0, 0)]
 
 
@@ -352,7 +357,8 @@ def _additional_data() -> str:
 
 def _json_string(expression: str) -> str:
     """A text we made ourselves, or NULL, as JSON. Quotes and backslashes cannot be in it; should one be, it goes."""
-    clean = f"REPLACE(REPLACE({expression}, '\\', ''), '\"', '')"
+    # CHR(92) is the backslash, which within quotes is one character on one engine and half of one on the other.
+    clean = f"REPLACE(REPLACE({expression}, CHR(92), ''), '\"', '')"
     return f"CASE WHEN {expression} IS NULL THEN 'null' ELSE '\"' || {clean} || '\"' END"
 
 
@@ -364,7 +370,8 @@ def _json_time(expression: str) -> str:
 def _count(session: Session, contacts: Slice, owned: str) -> Published:
     outcomes = dict(
         session.rows(
-            f"SELECT outcome, COUNT(*) FROM {ENRICHED_CONTACTS.full_name} WHERE {contacts.where} GROUP BY outcome",
+            f"SELECT outcome, COUNT(*) FROM {ENRICHED_CONTACTS.full_name} WHERE {contacts.where} GROUP BY outcome "
+            f"UNION ALL SELECT '{_MASTER_ROWS}', COUNT(*) FROM {MASTER.full_name}",
             contacts.params,
         )
     )
@@ -380,7 +387,6 @@ def _count(session: Session, contacts: Slice, owned: str) -> Published:
         f"COALESCE(SUM({phones}), 0), COALESCE(SUM({listed}), 0), COALESCE(SUM({unknown}), 0) FROM ({owned}) AS o"
     )[0]
     published, litigators, litigator_unknown, phone_count, dnc_listed, dnc_unknown = (int(value) for value in row)
-    master_rows = int(session.rows(f"SELECT COUNT(*) FROM {MASTER.full_name}")[0][0])
     return Published(
         published=published,
         deferred=outcomes.get("deferred", 0),
@@ -391,7 +397,7 @@ def _count(session: Session, contacts: Slice, owned: str) -> Published:
         phones=phone_count,
         dnc_listed=dnc_listed,
         dnc_unknown=dnc_unknown,
-        master_rows=master_rows,
+        master_rows=outcomes[_MASTER_ROWS],
     )
 
 
