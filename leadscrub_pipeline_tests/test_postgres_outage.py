@@ -2,6 +2,7 @@
 
 # ruff: noqa: F811 - a fixture is imported by name and then asked for by it
 
+import random
 import threading
 import time
 from collections import Counter
@@ -156,3 +157,26 @@ def test_a_run_goes_on_when_the_server_is_killed_and_comes_back_and_nobody_is_pa
     assert graph.billed == 40
     assert graph.scrub("leads").counts["already_processed"] == 40
     assert graph.billed == 40
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_outages_at_any_moment_of_many_runs_lose_no_answer_and_a_run_that_failed_is_just_run_again(
+    graph: Graph, server: PostgresServer, pytestconfig: pytest.Config
+) -> None:
+    chance = random.Random(pytestconfig.getoption("history_seed"))
+    failed = 0
+    for number in range(12):
+        graph.write_source("LEADS_DB.PUBLIC.LEADS", people(15 * (number + 1)))
+        moment, before = chance.randrange(15), graph.billed
+        with outage(server, when=lambda m=moment, b=before: graph.billed >= b + m, seconds=chance.uniform(0.0, 5.0)):
+            time.sleep(chance.uniform(0.0, 0.3))
+            run = graph.scrub("leads")
+        if not run.success:
+            failed += 1
+            assert "ledger" in run.error, run.error
+            assert graph.scrub("leads").success
+        assert max(check_bill(graph).values()) == 1
+        (published,) = graph.rows("SELECT count(*) FROM PROCESSED_DATA_DB.PUBLIC.MASTER_PROCESSED_DB")
+        assert published == (15 * (number + 1),)
+    assert failed < 12, "most of them go on"
