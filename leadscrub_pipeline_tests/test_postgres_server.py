@@ -1,7 +1,11 @@
 """The PostgreSQL that ``leadscrub dev --postgres`` starts, and what of it a person sees."""
 
+import shutil
+import signal
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +22,7 @@ from leadscrub_pipeline.cli.instance import place_config
 from leadscrub_pipeline.cli.postgres import PostgresServer
 from leadscrub_pipeline.cli.project import project_path
 from leadscrub_pipeline.errors import UnavailableError
+from leadscrub_pipeline_tests.cli_deployment import started
 from leadscrub_pipeline_tests.postgres_server import crash, postgres_server, settings_on
 
 _LEAVE_RUNNING = """
@@ -129,6 +134,39 @@ def test_a_server_that_is_not_there_is_named_by_its_setting_and_the_password_is_
     assert result.exit_code == 3, result.output
     assert "DAGSTER_POSTGRES_URL" in result.output
     assert server.password_file.read_text() not in result.output
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("how", ["Ctrl-C twice", "the server dies"])
+def test_dev_shows_the_demo_on_postgresql_and_leaves_nothing_running(how: str) -> None:
+    # Not under tmp_path, which the server's account may not enter when we are root.
+    home = Path(tempfile.mkdtemp(prefix="leadscrub-pg-"))
+    with started("dev", "--postgres", "--home", str(home), environment={"LEADSCRUB_ENV_FILE": ""}) as process:
+        assert process.stderr is not None
+        told = []
+        while "Dagster's UI: " not in "".join(told[-1:]):
+            told.append(process.stderr.readline())
+            assert process.poll() is None, told
+        family = psutil.Process(process.pid).children(recursive=True)
+        databases = [one for one in family if "postgres" in one.name()]
+        assert len(databases) > 3
+        environment = {"LEADSCRUB_ENV_FILE": str(home / "demo/settings.env")}
+        result = CliRunner().invoke(app, ["run", "recent_inquiries", "--row-limit", "5", "--json"], env=environment)
+        assert result.exit_code == 0, result.output
+        if how == "Ctrl-C twice":
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.5)
+            process.send_signal(signal.SIGINT)
+        else:
+            next(one for one in databases if one.ppid() == process.pid).kill()
+        told.append(process.communicate(timeout=180)[1])
+    assert process.returncode == (0 if how == "Ctrl-C twice" else 1), told
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert alive == []
+    password = (home / "server/password").read_text()
+    assert str(home / "server/password") in "".join(told)
+    assert password not in "".join(told) + (home / "server/server.log").read_text()
+    shutil.rmtree(home)
 
 
 def test_a_server_of_its_own_is_for_the_demo_only() -> None:
