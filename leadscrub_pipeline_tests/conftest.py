@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from leadscrub_pipeline_tests import live
+from leadscrub_pipeline_tests.snowflake_server import account, snowflake_port  # noqa: F401 - fixtures
 from leadscrub_pipeline_tests.tallies import counted, tally
 
 for _name in list(os.environ):

@@ -23,7 +23,6 @@ from leadscrub_pipeline.warehouse.preparation import pending_changes
 from leadscrub_pipeline.warehouse.protocol import OutputColumn, Session, Warehouse
 from leadscrub_pipeline.warehouse.schema import CALLABLE_PHONES, MASTER, RAW_LEADS, REJECTED_LEADS, SLICES, TABLES
 from leadscrub_pipeline.warehouse.slices import Slice, read_slice, replace_slice, require_unchanged
-from leadscrub_pipeline_tests.snowflake_server import snowflake_port  # noqa: F401 - a fixture
 from leadscrub_pipeline_tests.warehouse_contract import Engine, elsewhere, engine
 
 ENGINES = ["duckdb", "snowflake", pytest.param("live", marks=pytest.mark.live)]

@@ -3,11 +3,14 @@
 Imported only when Snowflake is chosen: dagster_snowflake takes seconds to load.
 """
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from dagster_snowflake import SnowflakeResource
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # it writes its fields in a form that pydantic gives up
+    from dagster_snowflake import SnowflakeResource
 
 
 @contextmanager
