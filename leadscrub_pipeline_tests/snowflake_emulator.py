@@ -285,6 +285,11 @@ async def control(request: Request) -> Response:
     return JSONResponse({"statements": here.statements, "logins": here.logins, "faults_left": left})
 
 
+async def renewal(_request: Request) -> Response:
+    """The master token has expired, too."""
+    return refused("390114", "Authentication token has expired. The user must authenticate again.")
+
+
 async def nothing(_request: Request) -> Response:
     return JSONResponse({"data": None, "code": None, "message": None, "success": True})
 
@@ -293,6 +298,7 @@ def application() -> Starlette:
     ours = [
         Route("/session/v1/login-request", login, methods=["POST"]),
         Route("/queries/v1/query-request", query, methods=["POST"]),
+        Route("/session/token-request", renewal, methods=["POST"]),
         Route("/telemetry/send", nothing, methods=["POST"]),
         Route("/world/{account}", control, methods=["GET", "POST"]),
     ]

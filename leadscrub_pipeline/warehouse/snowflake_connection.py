@@ -97,6 +97,9 @@ class SignIn:
             "account": self.account,
             "user": self.user,
             "authenticator": "SNOWFLAKE_JWT",
+            # The connector looks for revoked certificates only when asked to. A revoked one ends the sign-in, a list
+            # of revoked ones that cannot be fetched does not.
+            "cert_revocation_check_mode": "ADVISORY",
             "private_key": self.private_key,
             "role": self.reader_role if reader else self.role,
             # Without this the user's other roles would count too, and a script could read what only they may.
@@ -348,7 +351,12 @@ def _failure(code: int, shown: str, timeout: int) -> str:
 
 
 def is_network(error: Exception) -> bool:
+    """Whether the way to the server failed, told by the connector or by the library under it."""
     code = _number(error)
+    if isinstance(error, OSError) or type(error).__module__.split(".")[0] in ("requests", "urllib3", "http"):
+        return True
+    if ".vendored." in type(error).__module__:
+        return True
     return 250_000 <= code < 260_000 or 290_000 <= code < 291_000 or type(error).__name__ == "HttpError"
 
 
