@@ -4,6 +4,7 @@ Behind it is either a small server that tells what reached it, or Dagster's own 
 """
 
 import asyncio
+import json
 import os
 import secrets
 import shutil
@@ -28,7 +29,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from websockets.sync.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
@@ -82,20 +83,36 @@ class Proxy:
         assert answer.status_code == 200, answer.text
         return answer.json()["data"]
 
-    def websocket(
-        self, path: str = "/graphql", *, user: str | None = None, headers: Mapping[str, str] | None = None
-    ) -> ClientConnection:
+    def talk(
+        self, *messages: str, user: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> list[dict[str, Any]]:
+        """Open the WebSocket, and for each message the answer to it.
+
+        Not with a client that reads in a thread of its own: in Python 3.11 TLS then loses a request in some hundred.
+
+        Raises:
+            websockets.exceptions.InvalidStatus: it was refused.
+        """
         given = dict(headers or {})
         if user is not None:
             given["Authorization"] = basic(user, self.passwords[user])
-        return connect(
-            f"wss://{HOST}:{self.port}{path}",
-            ssl=self.trust,
-            subprotocols=["graphql-ws"],
-            additional_headers=given,
-            proxy=None,
-            open_timeout=60,
-        )
+
+        async def talking() -> list[dict[str, Any]]:
+            async with connect(
+                f"wss://{HOST}:{self.port}/graphql",
+                ssl=self.trust,
+                subprotocols=["graphql-ws"],
+                additional_headers=given,
+                proxy=None,
+                open_timeout=60,
+            ) as socket_:
+                answers = []
+                for message in messages:
+                    await socket_.send(message)
+                    answers.append(json.loads(await asyncio.wait_for(socket_.recv(), 60)))
+                return answers
+
+        return asyncio.run(talking())
 
     def logged(self) -> str:
         return self.log.read_text(encoding="utf-8")

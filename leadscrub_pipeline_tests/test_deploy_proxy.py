@@ -19,6 +19,7 @@ from leadscrub_pipeline_tests.proxied import (
     Proxy,
     basic,
     dagster_webservers,
+    free_port,
     proxy_in,
     signing_in_server,
     telling_server,
@@ -72,8 +73,8 @@ def proxy(tmp_path: Path) -> Iterator[Proxy]:
 
 def refused(proxy: Proxy, **arguments: Any) -> int:
     """The status with which a WebSocket is refused."""
-    with pytest.raises(InvalidStatus) as answer, proxy.websocket(**arguments):
-        pass
+    with pytest.raises(InvalidStatus) as answer:
+        proxy.talk("{}", **arguments)
     return answer.value.response.status_code
 
 
@@ -107,17 +108,13 @@ def test_without_a_file_of_users_nobody_gets_in(tmp_path: Path):
 def test_an_editor_reaches_the_webserver_and_everybody_else_the_read_only_one(proxy: Proxy):
     for user, server in {"alice": "editors", "victor": "viewers"}.items():
         assert proxy.ask("POST", "/graphql", user=user, json={}).json()["server"] == server
-        with proxy.websocket(user=user) as socket:
-            socket.send("{}")
-            assert json.loads(socket.recv(timeout=30))["server"] == server
+        assert [told["server"] for told in proxy.talk("{}", user=user)] == [server]
 
 
 def test_who_it_is_comes_from_the_sign_in_whatever_the_client_sends(proxy: Proxy):
     forged = {"X-Leadscrub-User": "alice", "X_Leadscrub_User": "alice", "x-leadscrub-user": "alice"}
     seen = proxy.ask("POST", "/graphql", user="victor", headers=forged).json()
-    with proxy.websocket(user="victor", headers={"X-Leadscrub-User": "alice"}) as socket:
-        socket.send("{}")
-        seen_by_socket = json.loads(socket.recv(timeout=30))
+    (seen_by_socket,) = proxy.talk("{}", user="victor", headers={"X-Leadscrub-User": "alice"})
     for told in (seen, seen_by_socket):
         assert told["server"] == "viewers"
         names = {
@@ -155,9 +152,8 @@ def test_another_site_cannot_act_with_the_sign_in_of_a_visitor(
 
 def test_another_site_cannot_open_a_websocket_with_the_sign_in_of_a_visitor(proxy: Proxy):
     assert refused(proxy, user="alice", headers={"Origin": "https://elsewhere.example"}) == 403
-    with proxy.websocket(user="alice", headers={"Origin": f"https://127.0.0.1:{proxy.port}"}) as socket:
-        socket.send("{}")
-        assert json.loads(socket.recv(timeout=30))["server"] == "editors"
+    (told,) = proxy.talk("{}", user="alice", headers={"Origin": f"https://127.0.0.1:{proxy.port}"})
+    assert told["server"] == "editors"
 
 
 def test_the_ui_itself_and_a_link_in_a_mail_are_let_through(proxy: Proxy):
@@ -189,6 +185,18 @@ def test_ntfy_gets_nothing_from_who_does_not_sign_in(proxy: Proxy):
     assert told["headers"]["Authorization"] == "Bearer tk_x"
 
 
+def test_a_topic_is_in_no_log_when_ntfy_is_down(tmp_path: Path):
+    nothing = free_port()
+    with proxy_in(tmp_path, editors=nothing, viewers=nothing, ntfy=nothing) as proxy:
+        signed_in = {"Authorization": "Bearer tk_x"}
+        answer = proxy.ask("POST", "/topic-canary", port=proxy.ntfy_port, headers=signed_in)
+        assert answer.status_code == 502
+        assert proxy.ask("GET", "/runs", user="alice").status_code == 502
+    written = (tmp_path / "nginx.log").read_text(encoding="utf-8") + proxy.logged()
+    assert "/runs" in written
+    assert "canary" not in written
+
+
 def test_behind_oauth2_proxy_the_session_decides_who_it_is(tmp_path: Path):
     with ExitStack() as stack:
         ports = {name: stack.enter_context(telling_server(name)) for name in ("editors", "viewers", "ntfy")}
@@ -209,9 +217,7 @@ def test_behind_oauth2_proxy_the_session_decides_who_it_is(tmp_path: Path):
             signed_in = {**forged, "Cookie": f"_oauth2_proxy={session}"}
             told = proxy.ask("POST", "/graphql", headers=signed_in).json()
             assert (told["server"], told["headers"]["X-Leadscrub-User"]) == (server, user)
-            with proxy.websocket(headers=signed_in) as socket:
-                socket.send("{}")
-                told = json.loads(socket.recv(timeout=30))
+            (told,) = proxy.talk("{}", headers=signed_in)
             assert (told["server"], told["headers"]["X-Leadscrub-User"]) == (server, user)
 
 
@@ -257,17 +263,15 @@ def test_a_viewer_cannot_launch_and_an_editors_run_carries_the_editors_name(
             answer = proxy.ask("POST", path, user="victor", headers=as_alice)
             assert answer.status_code == 401, answer.text
 
-        with proxy.websocket(user="victor", headers=as_alice) as socket:
-            message = {"type": "start", "id": "1", "payload": {"query": LAUNCH, "variables": {"params": params()}}}
-            socket.send(json.dumps(message))
-            assert json.loads(socket.recv(timeout=30))["type"] == "error"
-        with proxy.websocket(user="victor") as socket:
-            socket.send(json.dumps({"type": "connection_init"}))
-            assert json.loads(socket.recv(timeout=30))["type"] == "connection_ack"
-            query = {"query": RUN_LOGS, "variables": {"id": launched["run"]["runId"]}}
-            socket.send(json.dumps({"type": "start", "id": "1", "payload": query}))
-            data = json.loads(socket.recv(timeout=30))["payload"]["data"]
-            assert data["pipelineRunLogs"]["__typename"] == "PipelineRunLogsSubscriptionSuccess"
+        def start(query: str, **variables: Any) -> str:
+            return json.dumps({"type": "start", "id": "1", "payload": {"query": query, "variables": variables}})
+
+        (answer,) = proxy.talk(start(LAUNCH, params=params()), user="victor", headers=as_alice)
+        assert answer["type"] == "error"
+        hello = json.dumps({"type": "connection_init"})
+        acknowledged, told = proxy.talk(hello, start(RUN_LOGS, id=launched["run"]["runId"]), user="victor")
+        assert acknowledged["type"] == "connection_ack"
+        assert told["payload"]["data"]["pipelineRunLogs"]["__typename"] == "PipelineRunLogsSubscriptionSuccess"
 
     monkeypatch.setenv("DAGSTER_HOME", str(home))
     with dg.DagsterInstance.get() as instance:
