@@ -177,6 +177,8 @@ def _gather(
     now: datetime,
 ) -> str:
     """The publishable leads in a temporary stage, made range by range."""
+    if session.leads_at_a_time is None:
+        return _gather_at_once(session, dialect, leads, contacts, publication, ranges[0], now)
     publishable = ""
     for bounds in ranges:
         verdicts = session.create_stage_as("slice_verdicts", _VERDICTS, [*contacts.params, *bounds] * len(_SLOTS))
@@ -192,6 +194,30 @@ def _gather(
         session.drop_stage(verdicts)
         session.drop_stage(known_ids)
     return publishable
+
+
+def _gather_at_once(
+    session: Session,
+    dialect: Dialect,
+    leads: Slice,
+    contacts: Slice,
+    publication: Publication,
+    bounds: tuple[int, int],
+    now: datetime,
+) -> str:
+    """The same in one statement, for an engine that has the memory."""
+    query = publishable_query(dialect, "slice_verdicts", "known_ids").strip().removeprefix("WITH")
+    return session.create_stage_as(
+        "publishable",
+        f"WITH slice_verdicts AS ({_VERDICTS}), known_ids AS ({_KNOWN_IDS}), {query}",
+        [
+            *[*contacts.params, *bounds] * len(_SLOTS),
+            publication.partition_key,
+            *contacts.params,
+            *bounds,
+            *_publishable_params(leads, contacts, publication, bounds, now),
+        ],
+    )
 
 
 def _part(publishable: str, first: int, last: int) -> str:
