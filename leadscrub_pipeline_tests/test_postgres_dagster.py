@@ -110,11 +110,7 @@ def shorten_waits(deployment: Deployment) -> None:
     """The instance's file as an operator edited it, and its tables as ``dagster instance migrate`` makes them."""
     config = yaml.safe_load(project_path("deploy/dagster.yaml").read_text(encoding="utf-8"))
     config["run_monitoring"] |= {"poll_interval_seconds": 2, "free_slots_after_run_end_seconds": 2}
-    config["run_coordinator"] = {
-        "module": "dagster.core.run_coordinator",
-        "class": "QueuedRunCoordinator",
-        "config": {"dequeue_interval_seconds": 1},
-    }
+    config["run_coordinator"].setdefault("config", {})["dequeue_interval_seconds"] = 1
     home = deployment.home / "dagster"
     home.mkdir(parents=True)
     (home / "dagster.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
