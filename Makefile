@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 help: ## this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # uv installs the locked set in seconds; pip takes a minute and is the way where uv cannot reach the index.
 $(STAMP): requirements.lock pyproject.toml
@@ -19,10 +19,13 @@ $(STAMP): requirements.lock pyproject.toml
 	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-.PHONY: help run dev style test tests test-long lint bench clean reset-demo lock
+.PHONY: help run run-postgres dev style test tests test-long lint bench clean reset-demo lock
 
 run: $(STAMP) ## the whole scrub on demo data with simulated vendors, offline
 	@$(BIN)/leadscrub demo
+
+run-postgres: $(STAMP) ## the UI and the demo on a PostgreSQL of its own: Dagster's storage and the ledger
+	@$(BIN)/leadscrub dev --postgres
 
 dev: $(STAMP) ## the Dagster UI; with no vendor configured it serves the demo
 	@$(BIN)/leadscrub dev
@@ -56,4 +59,4 @@ clean: ## remove .venv and caches; never touches .leadscrub, which holds paid an
 	@find . -name __pycache__ -type d -not -path './.leadscrub/*' -prune -exec rm -rf {} +
 
 reset-demo: ## forget the demo: its tables, ledger, runs and bill
-	@rm -rf .leadscrub/demo
+	@rm -rf .leadscrub/demo .leadscrub/postgres

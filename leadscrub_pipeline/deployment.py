@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from leadscrub_pipeline.ledger import Ledger, LookupTerms
     from leadscrub_pipeline.settings import Settings
     from leadscrub_pipeline.warehouse.protocol import Warehouse
+    from leadscrub_pipeline.warehouse.snowflake_connection import Connect, QueryTag
 
 Kind = Literal["demo", "live"]
 
@@ -54,7 +55,20 @@ def deployment_kind(settings: Settings) -> Kind:
     return settings.leadscrub_kind or ("demo" if loopback else "live")
 
 
-def open_warehouse(settings: Settings) -> Warehouse:
+def open_warehouse(settings: Settings, *, tag: QueryTag | None = None, connect: Connect | None = None) -> Warehouse:
+    """The warehouse that LEADSCRUB_WAREHOUSE names; nothing is opened yet.
+
+    Args:
+        settings: the deployment's.
+        tag: who asks, for Snowflake's history of statements.
+        connect: makes connections to Snowflake; by default the connector does.
+
+    Raises:
+        UsageError: settings that Snowflake needs are missing, or its private key cannot be read.
+        RefusedError: a role or an address is not to be used.
+    """
+    if settings.leadscrub_warehouse == "snowflake":
+        return _open_snowflake(settings, tag, connect)
     from leadscrub_pipeline.warehouse.duckdb import DuckdbWarehouse
 
     return DuckdbWarehouse(
@@ -66,6 +80,19 @@ def open_warehouse(settings: Settings) -> Warehouse:
         default_schema=settings.snowflake_schema,
         memory_limit=settings.leadscrub_duckdb_memory,
         lock_wait=settings.leadscrub_lock_wait,
+    )
+
+
+def _open_snowflake(settings: Settings, tag: QueryTag | None, connect: Connect | None) -> Warehouse:
+    from leadscrub_pipeline.warehouse.snowflake import SnowflakeWarehouse
+    from leadscrub_pipeline.warehouse.snowflake_connection import SignIn, by_connector
+
+    return SnowflakeWarehouse(
+        SignIn.of(settings),
+        connect or by_connector,
+        kind=deployment_kind(settings),
+        allowed_databases=settings.leadscrub_allowed_databases,
+        tag=tag,
     )
 
 

@@ -42,12 +42,19 @@ class Settings(BaseSettings):
             "Embedded warehouse: folder with DATABASE/SCHEMA/TABLE.csv or .parquet, readable as tables of those names."
         ),
     )
-    leadscrub_warehouse: Literal["duckdb"] = Field(
+    leadscrub_warehouse: Literal["duckdb", "snowflake"] = Field(
         "duckdb", description="Which warehouse to use. duckdb is embedded and needs no account."
     )
     leadscrub_ledger_url: SecretStr | None = Field(
         None,
         description="Ledger on PostgreSQL: postgresql+psycopg2://... Default: a SQLite file in LEADSCRUB_HOME.",
+    )
+    dagster_postgres_url: SecretStr | None = Field(
+        None,
+        description=(
+            "Dagster's runs, events and schedules on PostgreSQL: postgresql://user:password@host/dagster. "
+            "Default: SQLite files in LEADSCRUB_HOME."
+        ),
     )
     leadscrub_kind: Literal["demo", "live"] | None = Field(
         None,
@@ -201,12 +208,41 @@ class Settings(BaseSettings):
     ntfy_topic_system: SecretStr | None = Field(None, description="Topic for the system itself. As good as a password.")
 
     # --- Snowflake --------------------------------------------------------------------
+    snowflake_account: str | None = Field(None, description="Account identifier: organization-account.")
+    snowflake_user: str | None = Field(None, description="User that signs in with a key pair; passwords are not taken.")
+    snowflake_private_key_path: Path | None = Field(
+        None, description="File with the user's private key, PEM (PKCS 8). Or set SNOWFLAKE_PRIVATE_KEY."
+    )
+    snowflake_private_key: SecretStr | None = Field(
+        None, description="The private key itself, PEM; line ends may be written as \\n."
+    )
+    snowflake_private_key_password: SecretStr | None = Field(
+        None, description="Passphrase of the private key, when it has one."
+    )
+    snowflake_role: str | None = Field(None, description="Role that owns and writes our tables.")
+    snowflake_reader_role: str | None = Field(
+        None, description="Role that lead scripts run under: it reads sources and writes nothing of ours."
+    )
+    snowflake_warehouse: str | None = Field(None, description="Virtual warehouse that statements run in.")
     snowflake_database: str | None = Field(
         None,
         description="Database for names in scripts that do not say theirs. Embedded: the only one there is.",
     )
     snowflake_schema: str | None = Field(
         None, description="Schema for names in scripts that do not say theirs; else PUBLIC."
+    )
+    snowflake_statement_timeout: int = Field(1800, gt=0, description="Seconds one statement may take.")
+    snowflake_network_timeout: int = Field(
+        120, gt=0, description="Seconds for which a request is repeated while Snowflake does not answer or errs."
+    )
+    snowflake_login_timeout: int = Field(30, gt=0, description="Seconds one sign-in may take.")
+    snowflake_allow_accountadmin: bool = Field(
+        False, description="Let SNOWFLAKE_ROLE be ACCOUNTADMIN, which is refused otherwise."
+    )
+    snowflake_host: str | None = Field(None, description="Tests only: a server on this machine instead of an account.")
+    snowflake_port: int | None = Field(None, ge=1, le=65535, description="Tests only: port of SNOWFLAKE_HOST.")
+    snowflake_protocol: Literal["https", "http"] = Field(
+        "https", description="Plain http is taken only with a SNOWFLAKE_HOST on this machine."
     )
 
     @field_validator(

@@ -5,11 +5,15 @@ from typing import Any
 
 import pytest
 
+from leadscrub_pipeline_tests import live
+from leadscrub_pipeline_tests.snowflake_server import account, snowflake_port  # noqa: F401 - fixtures
 from leadscrub_pipeline_tests.tallies import counted, tally
 
 for _name in list(os.environ):
     if _name.startswith(("LEADSCRUB_", "IDICORE_", "CCC_", "DNC_", "NTFY_", "ETL_", "SNOWFLAKE_", "DAGSTER_")):
-        del os.environ[_name]
+        _value = os.environ.pop(_name)
+        if _name.startswith("SNOWFLAKE_"):
+            live.SETTINGS[_name] = _value
 os.environ["LEADSCRUB_ENV_FILE"] = ""
 # Rich asks once, when the command line is first imported.
 os.environ["COLUMNS"] = "300"

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 CODE = """
 import sys, warnings
@@ -20,3 +21,25 @@ def test_it_loads_in_a_fresh_interpreter_with_an_empty_environment_and_without_w
         "['dnc_flags', 'dnc_registry', 'enriched_contacts', 'litigator_flags', 'master_processed_db', 'raw_leads'] "
         "['scrub_job', 'preview_job'] []"
     )
+
+
+CHOSEN = """
+import sys
+from leadscrub_pipeline.resources import WarehouseResource
+warehouse = WarehouseResource().get()
+with warehouse.session() as session:
+    session.rows("SELECT 1")
+print(type(warehouse).__name__, [name for name in ("dagster_snowflake", "snowflake.connector") if name in sys.modules])
+"""
+
+
+def test_nothing_of_snowflake_is_loaded_while_the_embedded_warehouse_is_chosen(tmp_path: Path) -> None:
+    environment = {
+        "LEADSCRUB_ENV_FILE": "",
+        "LEADSCRUB_HOME": str(tmp_path),
+        "IDICORE_AUTH_URL": "http://127.0.0.1:9/a",
+        "IDICORE_SEARCH_URL": "http://127.0.0.1:9/s",
+        "CCC_API_URL": "http://127.0.0.1:9/c",
+    }
+    done = subprocess.run([sys.executable, "-c", CHOSEN], capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "DuckdbWarehouse []"), done.stderr

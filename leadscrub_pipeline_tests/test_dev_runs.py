@@ -5,6 +5,7 @@ import os
 import signal
 import sqlite3
 import subprocess
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -49,11 +50,16 @@ def served(deployment: Deployment) -> Iterator[str]:
     """The UI's address while ``leadscrub dev`` serves it."""
     with deployment.start("dev", "--live") as process:
         try:
-            yield wait_for_ui(process)
+            url = wait_for_ui(process)
+            # What nobody reads fills the pipe, and then the daemon waits for ever to tell of an error.
+            for pipe in (process.stdout, process.stderr):
+                assert pipe is not None
+                threading.Thread(target=pipe.read, daemon=True).start()
+            yield url
         finally:
             process.send_signal(signal.SIGTERM)
             try:
-                process.communicate(timeout=120)
+                process.wait(timeout=120)
             except subprocess.TimeoutExpired:
                 process.kill()
 
@@ -67,7 +73,7 @@ def ask(url: str, query: str, **variables: Any) -> dict[str, Any]:
     return dict(found["data"])
 
 
-def launch(url: str) -> str:
+def launch(url: str, partition: str = "leads") -> str:
     answer = ask(
         url,
         _LAUNCH,
@@ -77,7 +83,7 @@ def launch(url: str) -> str:
                 "repositoryName": "__repository__",
                 "jobName": "scrub_job",
             },
-            "executionMetadata": {"tags": [{"key": "dagster/partition", "value": "leads"}]},
+            "executionMetadata": {"tags": [{"key": "dagster/partition", "value": partition}]},
         },
     )["launchRun"]
     assert answer["__typename"] == "LaunchRunSuccess", answer
@@ -97,18 +103,12 @@ def runs(deployment: Deployment) -> list[dg.DagsterRun]:
         return list(reversed(instance.get_runs()))
 
 
-def numbers(deployment: Deployment, run_id: str) -> dict[str, Any]:
+def numbers(instance: dg.DagsterInstance, run_id: str) -> dict[str, Any]:
     """What the assets of a run reported."""
-    with deployment.instance() as instance:
-        found = [
-            record.event_log_entry.asset_materialization
-            for record in instance.get_records_for_run(
-                run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION
-            ).records
-        ]
+    records = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION).records
     values: dict[str, Any] = {}
-    for materialization in found:
-        if materialization is not None:
+    for record in records:
+        if (materialization := record.event_log_entry.asset_materialization) is not None:
             values |= {name: value.value for name, value in materialization.metadata.items()}
     return values
 
@@ -162,7 +162,8 @@ def test_a_run_whose_process_is_killed_is_retried_by_the_daemon_and_pays_only_fo
         assert (killed.status, retry.status) == (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.SUCCESS)
         assert retry.parent_run_id == killed.run_id
     # The retry begins where the first run was killed: raw_leads had ended.
-    reported = numbers(deployment, killed.run_id) | numbers(deployment, retry.run_id)
+    with deployment.instance() as instance:
+        reported = numbers(instance, killed.run_id) | numbers(instance, retry.run_id)
     check_sums(reported)
     assert reported["published"] == LEADS
     bill = deployment.simulators.idicore.bill

@@ -27,6 +27,7 @@ class Entry(NamedTuple):
 COMMANDS: Final = {
     "demo": Entry("demo:demo", "The whole scrub on demo data with simulated vendors, offline."),
     "dev": Entry("dev:dev", "Dagster's UI and daemon on this machine."),
+    "setup": Entry("setup:setup", "Dagster's home of a deployment: storage, pools, partitions of the scripts."),
     "simulate": Entry("simulate:simulate", "Simulated idiCORE, CCC and ntfy in the foreground."),
     "doctor": Entry("doctor:doctor", "Look whether everything a run needs is in order."),
     "settings": Entry("env_example:settings", "Every setting, as a .env file to start from."),

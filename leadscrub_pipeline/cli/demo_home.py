@@ -51,11 +51,11 @@ class DemoHome:
 
 
 @contextmanager
-def demo_deployment(folder: Path, *, serve: bool = False) -> Iterator[DemoHome]:
+def demo_deployment(folder: Path, *, serve: bool = False, more: Mapping[str, str] | None = None) -> Iterator[DemoHome]:
     """Point this process and its children at the demo in ``folder``, with its simulators running.
 
     With ``serve`` it waits until no other process serves them, because it must not lose
-    them when that one ends.
+    them when that one ends. ``more`` are settings on top of the demo's own.
 
     Raises:
         UnavailableError: the folder cannot be written, or another process keeps the simulators.
@@ -68,7 +68,7 @@ def demo_deployment(folder: Path, *, serve: bool = False) -> Iterator[DemoHome]:
             if _take(lock, wait=serve):
                 _make_data(home)
                 simulators = stack.enter_context(Simulators(seed=SEED, bill_path=home.bill))
-                _write_settings(home, simulators.environment())
+                _write_settings(home, {**simulators.environment(), **(more or {})})
         except OSError as error:
             raise UnavailableError(
                 f"The demo's home {home.folder} cannot be written ({type(error).__name__})."

@@ -1,9 +1,11 @@
 """``leadscrub dev``: Dagster's webserver and daemon as children of this process, and the simulators for the demo.
 
-All end together: by Ctrl-C or SIGTERM, or when one of them dies.
+All end together: by Ctrl-C or SIGTERM, or when one of them dies. With ``--postgres`` the demo
+runs on a PostgreSQL of its own (postgres.py), which is one of them.
 """
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -19,17 +21,20 @@ from typing import Annotated, Final
 import psutil
 import typer
 
-from leadscrub_pipeline.cli.demo import HomeOption
 from leadscrub_pipeline.cli.demo_home import DEMO_HOME, demo_deployment
-from leadscrub_pipeline.cli.instance import dagster_home, open_instance
+from leadscrub_pipeline.cli.instance import STORAGE_URL, dagster_environment, open_instance
 from leadscrub_pipeline.cli.interrupts import sigterm_as_interrupt
 from leadscrub_pipeline.cli.output import FINDINGS, err, note
+from leadscrub_pipeline.cli.postgres import USER, PostgresServer
 from leadscrub_pipeline.cli.project import project_path
-from leadscrub_pipeline.errors import UnavailableError
+from leadscrub_pipeline.errors import UnavailableError, UsageError
+from leadscrub_pipeline.ledger.sealing import make_or_read_key_file
 from leadscrub_pipeline.settings import Settings, load_settings
 
 HOST: Final = "127.0.0.1"
 USUAL_PORT: Final = 3000
+POSTGRES_HOME: Final = Path(".leadscrub/postgres")
+"""Not the other demo's: a ledger on a server and one in a file do not know of each other's paid answers."""
 
 _START_SECONDS: Final = 120
 _STOP_SECONDS: Final = 45
@@ -53,27 +58,90 @@ def dev(
             "--demo/--live", help="Demo data and simulated vendors, or your own. Default: your own once they are set."
         ),
     ] = None,
-    home: HomeOption = DEMO_HOME,
+    postgres: Annotated[
+        bool,
+        typer.Option(
+            "--postgres", help="The demo on a PostgreSQL that is started for it: Dagster's storage and the ledger."
+        ),
+    ] = False,
+    home: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help=f"The demo's own folder for its state. Default: {DEMO_HOME}, with --postgres {POSTGRES_HOME}.",
+        ),
+    ] = None,
 ) -> None:
     """Serve Dagster's UI on this machine, with the daemon that launches queued runs and backfills."""
+    if postgres and demo is False:
+        raise UsageError(
+            f"--postgres starts a server for the demo only. For your own set {STORAGE_URL} and LEADSCRUB_LEDGER_URL."
+        )
     with sigterm_as_interrupt(), ExitStack() as stack:
-        if demo is None:
-            demo = load_settings().idicore_client_id is None
-            if demo:
-                note("No vendor is configured (IDICORE_CLIENT_ID), so this is the demo with simulated vendors.")
-        if demo:
-            stack.enter_context(demo_deployment(home, serve=True))
-        settings = load_settings()
-        with open_instance(settings):
-            pass
-        chosen = _free_port(port)
+        stack.callback(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT))
         try:
-            children = stack.enter_context(_children(settings, chosen))
-            _wait_until_served(chosen, children)
-            err.print(f"Dagster's UI: [bold]http://{HOST}:{chosen}[/] (Ctrl-C ends it)", highlight=False)
-            _wait_for_an_end(children)
+            try:
+                _serve(stack, port=port, demo=demo or postgres or None, postgres=postgres, home=home)
+            finally:
+                # A second Ctrl-C while all of it is ended would leave some of it running.
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    signal.signal(number, signal.SIG_IGN)
         except KeyboardInterrupt:
             note("Stopping.")
+
+
+def _serve(stack: ExitStack, *, port: int | None, demo: bool | None, postgres: bool, home: Path | None) -> None:
+    if demo is None:
+        demo = load_settings().idicore_client_id is None
+        if demo:
+            note("No vendor is configured (IDICORE_CLIENT_ID), so this is the demo with simulated vendors.")
+    server = None
+    if postgres:
+        folder = home or POSTGRES_HOME
+        server = stack.enter_context(_started_postgres(folder))
+        stack.enter_context(demo_deployment(folder / "demo", serve=True, more=_settings_on(server, folder)))
+    elif demo:
+        stack.enter_context(demo_deployment(home or DEMO_HOME, serve=True))
+    settings = load_settings()
+    with open_instance(settings):
+        pass
+    chosen = _free_port(port)
+    children = stack.enter_context(_children(settings, chosen))
+    watched = children if server is None else [*children, Child("postgres", server.process)]
+    _wait_until_served(chosen, watched)
+    if server is not None:
+        _tell_of(server)
+    err.print(f"Dagster's UI: [bold]http://{HOST}:{chosen}[/] (Ctrl-C ends it)", highlight=False)
+    _wait_for_an_end(watched)
+
+
+@contextmanager
+def _started_postgres(home: Path) -> Iterator[PostgresServer]:
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    note("Starting PostgreSQL.")
+    with PostgresServer(home / "server") as server:
+        server.make_databases("dagster", "ledger")
+        yield server
+
+
+def _settings_on(server: PostgresServer, home: Path) -> dict[str, str]:
+    """A ledger in a file makes its key beside it; one on a server is given it."""
+    return {
+        STORAGE_URL: server.url("dagster"),
+        "LEADSCRUB_LEDGER_URL": server.url("ledger"),
+        "LEADSCRUB_ANSWER_KEY": make_or_read_key_file(home / "answers.key"),
+    }
+
+
+def _tell_of(server: PostgresServer) -> None:
+    lines = {
+        "PostgreSQL:": f"{HOST}:{server.port}, user {USER}, databases dagster (runs, events, schedules) and ledger",
+        "Its password:": f"in {server.password_file} (0600)",
+        "Its log:": str(server.log_file),
+        "Commands on it:": f"export LEADSCRUB_ENV_FILE={server.folder.with_name('demo') / 'settings.env'}",
+    }
+    for what, where in lines.items():
+        err.print(f"{what:<16}{where}", highlight=False, soft_wrap=True, markup=False)
 
 
 def _free_port(wanted: int | None) -> int:
@@ -115,7 +183,7 @@ def _children(settings: Settings, port: int) -> Iterator[list[Child]]:
             program = Path(sys.executable).with_name(name)
             process = subprocess.Popen(  # noqa: S603 - our own programs and constant arguments
                 [program, *arguments],
-                env=os.environ | {"DAGSTER_HOME": str(dagster_home(settings)), "PYTHONWARNINGS": "ignore"},
+                env=os.environ | dagster_environment(settings) | {"PYTHONWARNINGS": "ignore"},
                 umask=0o077,
                 stdin=subprocess.DEVNULL,
                 # Ctrl-C reaches this process only: it ends its children in order, and they their runs.

@@ -20,6 +20,7 @@ _HEAD: Final = """\
 """
 _GROUPS: Final = {
     "LEADSCRUB": "Where things are",
+    "DAGSTER": "Where things are",
     "LOG": "Where things are",
     "IDICORE": "idiCORE: phones and e-mails, paid by the lookup",
     "CCC": "CCC: litigators",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import dagster as dg
+from sqlalchemy.exc import SQLAlchemyError
 
 from leadscrub_pipeline.cli.project import project_path
 from leadscrub_pipeline.domain.scripts import script_paths
@@ -22,7 +23,11 @@ from leadscrub_pipeline.settings import Settings
 POOL_LIMITS: Final = {"idicore": 1, "ccc": 2, "warehouse": 4}
 """Runs at a time. A pool without a limit of its own holds nobody back, default_limit or not."""
 
+STORAGE_URL: Final = "DAGSTER_POSTGRES_URL"
+"""What deploy/dagster.yaml reads from the environment."""
+
 _CONFIG: Final = "dagster.yaml"
+_CONFIG_ON_POSTGRES: Final = "deploy/dagster.yaml"
 _PLACED: Final = ".dagster.yaml.placed"
 """The hash of the file as it was placed: one that still has it was not edited, and may be replaced."""
 
@@ -31,19 +36,27 @@ def dagster_home(settings: Settings) -> Path:
     return settings.leadscrub_home.absolute() / "dagster"
 
 
+def dagster_environment(settings: Settings) -> dict[str, str]:
+    """What Dagster's own programs need in their environment to find this instance."""
+    found = {"DAGSTER_HOME": str(dagster_home(settings))}
+    if settings.dagster_postgres_url is not None:
+        found[STORAGE_URL] = settings.dagster_postgres_url.get_secret_value()
+    return found
+
+
 @contextmanager
 def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
     """The deployment's Dagster instance with its pools limited and every lead script registered as a partition.
 
     Raises:
-        UnavailableError: the home cannot be written.
+        UnavailableError: the home cannot be written, or the PostgreSQL server fails, also later in the block.
     """
     home = dagster_home(settings)
-    with _at_home(home):
+    with _at_home(settings), _storage_errors(settings):
         try:
             home.mkdir(mode=0o700, parents=True, exist_ok=True)
             with _one_at_a_time(home):
-                place_config(home)
+                place_config(home, on_postgres=settings.dagster_postgres_url is not None)
                 instance = dg.DagsterInstance.get()
                 set_pool_limits(instance)
                 register_scripts(instance, list(script_paths(settings.leadscrub_scripts)))
@@ -58,15 +71,15 @@ def pool_limits(settings: Settings) -> dict[str, int | None]:
     home = dagster_home(settings)
     if not (home / _CONFIG).exists():
         return {}
-    with _at_home(home), dg.DagsterInstance.get() as instance:
+    with _at_home(settings), _storage_errors(settings), dg.DagsterInstance.get() as instance:
         pools = instance.event_log_storage.get_pool_limits()
     limits = {pool.name: pool.limit for pool in pools if not pool.from_default}
     return {name: limits.get(name) for name in POOL_LIMITS}
 
 
-def place_config(home: Path) -> None:
-    """Put the project's dagster.yaml there when it is missing or an unedited older one; an edited one stays."""
-    wanted = project_path(_CONFIG).read_bytes()
+def place_config(home: Path, *, on_postgres: bool = False) -> None:
+    """Put the project's dagster.yaml there when it is missing or an unedited other one; an edited one stays."""
+    wanted = project_path(_CONFIG_ON_POSTGRES if on_postgres else _CONFIG).read_bytes()
     config, placed = home / _CONFIG, home / _PLACED
     if config.exists():
         current = config.read_bytes()
@@ -89,21 +102,43 @@ def set_pool_limits(instance: dg.DagsterInstance) -> None:
 
 
 @contextmanager
-def _at_home(home: Path) -> Iterator[None]:
+def _at_home(settings: Settings) -> Iterator[None]:
     """DAGSTER_HOME for Dagster and for child processes, and files that nobody else can read.
 
     Dagster makes its own readable by all; run logs and events are nobody else's business.
     """
-    before, umask = os.environ.get("DAGSTER_HOME"), os.umask(0o077)
-    os.environ["DAGSTER_HOME"] = str(home)
+    wanted = dagster_environment(settings)
+    before, umask = {name: os.environ.get(name) for name in wanted}, os.umask(0o077)
+    os.environ.update(wanted)
     try:
         yield
     finally:
         os.umask(umask)
-        if before is None:
-            del os.environ["DAGSTER_HOME"]
-        else:
-            os.environ["DAGSTER_HOME"] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _storage_errors(settings: Settings) -> Iterator[None]:
+    """Turn the errors of Dagster's storage into UnavailableError; their texts name hosts and users."""
+    errors: tuple[type[Exception], ...] = (SQLAlchemyError,)
+    if settings.dagster_postgres_url is not None:
+        from dagster_postgres.utils import DagsterPostgresException  # noqa: PLC0415 - a second, for those who use it
+
+        errors = (*errors, DagsterPostgresException)
+    try:
+        yield
+    except errors as error:
+        cause = error.__cause__ if isinstance(error.__cause__, SQLAlchemyError) else error
+        name = type(getattr(cause, "orig", None) or cause).__name__
+        where = STORAGE_URL if len(errors) > 1 else "the SQLite files in LEADSCRUB_HOME/dagster"
+        raise UnavailableError(
+            f"Dagster's storage failed ({name}). See {where}: that it is reachable, and its disk is not full. "
+            "Paid answers are in the ledger; run again."
+        ) from None
 
 
 @contextmanager

@@ -4,12 +4,13 @@ SQLite allows one writing transaction at a time. PostgreSQL is held to the same 
 advisory lock, so that one way of reasoning about claims is right for both.
 """
 
+import logging
 import os
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -19,15 +20,24 @@ from sqlalchemy import Connection, Engine, create_engine, event, func, select
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
+from leadscrub_pipeline import interrupts
 from leadscrub_pipeline.domain.verdicts import utc_now
 from leadscrub_pipeline.errors import UnavailableError, UsageError
 from leadscrub_pipeline.interrupts import deferred
+
+_log = logging.getLogger(__name__)
 
 LOCK_SECONDS: Final = 30
 DATABASE_ERRORS: Final = (SQLAlchemyError, sqlite3.Error)
 """What a statement, and setting up a new connection, may raise."""
 
 CLOCK_SECONDS: Final = 5
+AWAY_PAUSE_SECONDS: Final = 0.5
+AWAY_SECONDS: Final = 300.0
+"""How long a server that answered before is waited for: a restart takes seconds, a failover up to a few minutes, and
+what waits to be written may be answers that are paid for."""
+_AWAY_STATES: Final = ("08", "57P")
+"""SQLSTATEs of lost connections, and of a server that shuts down, crashed or is not up yet."""
 _POSTGRESQL_OPTIONS: Final = " ".join(
     f"-c {option}"
     for option in (
@@ -62,6 +72,17 @@ def error_code(error: SQLAlchemyError | sqlite3.Error) -> str:
     return f"{name} {code}" if code else name
 
 
+def is_away(error: SQLAlchemyError | sqlite3.Error) -> bool:
+    """Whether the server, and not what was asked of it, is the matter; never so for a file."""
+    if not isinstance(error, DBAPIError) or isinstance(error.orig, sqlite3.Error):
+        return False
+    state = getattr(error.orig, "pgcode", None)
+    if state is not None:
+        return bool(state.startswith(_AWAY_STATES))
+    # A connection that cannot be made, or that broke, has no state.
+    return error.connection_invalidated or type(error.orig).__name__ == "OperationalError"
+
+
 class Database:
     """SQLite by path, PostgreSQL by URL. With ``create`` a file is made; ``read_only`` needs no right to write.
 
@@ -79,11 +100,14 @@ class Database:
         self._writing = self.engine.execution_options(**{_WRITES: True})
         # Waiting threads of this process queue here; SQLite's own wait sleeps up to 100 ms at a time.
         self._one_writer = threading.Lock()
+        self._away_seconds = AWAY_SECONDS
+        self._answered = False
+        self._away_since: float | None = None
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        with self.engine.connect() as connection, connection.begin():
-            yield connection
+        with ExitStack() as stack:
+            yield self._begun(stack, self.engine)
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
@@ -92,8 +116,8 @@ class Database:
         An interrupt waits for its end: in the middle of it the lock would stay taken while
         the interrupt is handled, and whoever puts the ledger in order would wait for it.
         """
-        with deferred(), self._one_writer, self._writing.connect() as connection, connection.begin():
-            yield connection
+        with deferred(), ExitStack() as stack:
+            yield self._begun(stack, self._writing, turn=self._one_writer)
 
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
@@ -101,8 +125,42 @@ class Database:
         engine = self.engine
         if self.path is None:  # SQLite's reading transactions are snapshots anyway
             engine = engine.execution_options(isolation_level="REPEATABLE READ")
-        with engine.connect() as connection, connection.begin():
-            yield connection
+        with ExitStack() as stack:
+            yield self._begun(stack, engine)
+
+    def _begun(
+        self, stack: ExitStack, engine: Engine, *, turn: AbstractContextManager[object] | None = None
+    ) -> Connection:
+        """A connection in a transaction that ends with the stack.
+
+        A server that is away is waited for, because nothing was asked of it yet; all threads
+        wait for the same end of ``AWAY_SECONDS``, and for none when it never answered.
+        """
+        while True:
+            try:
+                with ExitStack() as beginning:
+                    if turn is not None:
+                        beginning.enter_context(turn)
+                    connection = beginning.enter_context(engine.connect())
+                    beginning.enter_context(connection.begin())
+                    stack.push(beginning.pop_all())
+            except DATABASE_ERRORS as error:
+                if not self._answered or not is_away(error):
+                    raise
+                self._wait_for_server(error)
+            else:
+                self._answered, self._away_since = True, None
+                return connection
+
+    def _wait_for_server(self, error: SQLAlchemyError | sqlite3.Error) -> None:
+        """Wait a moment, or raise the error when it is away for too long."""
+        now = time.monotonic()
+        if self._away_since is None:
+            self._away_since = now
+            _log.warning("ledger: its server is away (%s); waiting %d s at most", error_code(error), self._away_seconds)
+        if now - self._away_since > self._away_seconds:
+            raise error
+        interrupts.sleep(AWAY_PAUSE_SECONDS)
 
     def on_connecting(self, statements: Sequence[str]) -> None:
         """Have every connection from now on begin with these statements."""
@@ -187,6 +245,11 @@ def _engine(url: URL, *, read_only: bool) -> Engine:
             connect_args={
                 "connect_timeout": 10,
                 "application_name": "leadscrub-ledger",
+                # A host that vanished sends no word; without these a write waits for it longer than a lease lasts.
+                "keepalives_idle": 10,
+                "keepalives_interval": 5,
+                "keepalives_count": 3,
+                "tcp_user_timeout": 25_000,
                 "options": " ".join([_POSTGRESQL_OPTIONS, *_as_words(url.query.get("options"))]),
             },
         )

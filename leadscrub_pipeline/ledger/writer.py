@@ -202,7 +202,8 @@ class GroupWriter:
         for attempt, pause in enumerate((*self._retry_seconds, None)):
             try:
                 with self._database.writing() as connection:
-                    self._owner.renew_when_due(connection, now)
+                    # A lease begins now: the group may have waited minutes for the server.
+                    self._owner.renew_when_due(connection, self._now())
                     marks = [write for write in writes if write.settlement is None]
                     _mark(connection, marks, owner=self._owner.owner, now=now, again=attempt > 0)
                     settlements = [write for write in writes if write.settlement is not None]

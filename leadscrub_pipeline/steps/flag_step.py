@@ -17,14 +17,13 @@ from leadscrub_pipeline.warehouse.phone_verdicts import (
     Check,
     Checked,
     count_phones,
-    count_phones_to_ask,
     phones_to_ask,
     publish_flags,
     verdict_counts,
 )
 from leadscrub_pipeline.warehouse.protocol import Warehouse
 from leadscrub_pipeline.warehouse.schema import Table
-from leadscrub_pipeline.warehouse.slices import Slice, read_slice
+from leadscrub_pipeline.warehouse.slices import Slice
 
 
 class FlagStep:
@@ -41,6 +40,7 @@ class FlagStep:
         self._chain = chain
         self._now = now
         self._progress = Progress(report, noun="phones", total=result.asked)
+        self._waiting: list[Checked] = []
 
     def phones(self, *, rows: int) -> Iterator[list[str]]:
         """The phones without an unexpired verdict, in pages."""
@@ -54,7 +54,14 @@ class FlagStep:
         self._progress.add(len(answers))
 
     def store(self, answers: Sequence[Checked]) -> None:
-        """Keep answers and evidence, both or neither."""
+        """Keep answers and evidence, both or neither; at once, or when there are enough of them for a load."""
+        self._waiting += answers
+        if len(self._waiting) >= self._warehouse.load_rows:
+            self.flush()
+
+    def flush(self) -> None:
+        """Keep what waits: no answer may be lost by an error or interrupt that comes after it."""
+        answers, self._waiting = self._waiting, []
         if answers:
             with self._warehouse.session() as session:
                 self._chain.store(session, answers)
@@ -79,8 +86,7 @@ def flag_step(
     now = utc_now()
     late = seal_what_is_left(warehouse, ledger)
     with warehouse.session() as session:
-        phones = count_phones(session, contacts)
-        to_ask = count_phones_to_ask(session, contacts, check.source, now)
+        phones, to_ask = count_phones(session, contacts, check.source, now)
     result = FlagReport(
         phones=phones,
         asked=to_ask,
@@ -90,11 +96,15 @@ def flag_step(
         chains_broken=late.broken,
     )
     with sealed_chain(warehouse, ledger, check) as chain:
-        yield FlagStep(warehouse, contacts, check, chain, result=result, now=now, report=report)
+        step = FlagStep(warehouse, contacts, check, chain, result=result, now=now, report=report)
+        try:
+            yield step
+        finally:
+            step.flush()
     result.evidence_rows, result.evidence_root = chain.end.rows, chain.end.root
     result.evidence_seal = chain.seal_entry
     with warehouse.session() as session:
         details = {"phones": phones, "asked": to_ask}
         publish_flags(session, table, contacts, check, details=details, now=utc_now())
-        result.verdicts = verdict_counts(session, read_slice(session, table, check.partition_key))
+        result.verdicts = verdict_counts(session, table, check)
     result.seconds = time.monotonic() - started

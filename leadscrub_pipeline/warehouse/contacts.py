@@ -75,14 +75,23 @@ class ContactStage:
     def __init__(self, warehouse: Warehouse, partition_key: str) -> None:
         self._warehouse = warehouse
         self._partition_key = partition_key
+        self._waiting: list[pa.Table] = []
         with warehouse.session() as session:
             self._table = session.create_stage(stage_name("contacts", partition_key), _SCHEMA, temporary=False)
             failpoints.reached("contacts.stage_made")
 
     def append(self, contacts: Sequence[Mapping[str, object]]) -> None:
+        """Gather contacts; they are loaded at once, or when there are enough of them for a load."""
         if contacts:
+            self._waiting.append(to_table(contacts, _SCHEMA))
+        if sum(table.num_rows for table in self._waiting) >= self._warehouse.load_rows:
             with self._warehouse.session() as session:
-                session.load(self._table, to_table(contacts, _SCHEMA))
+                self._load(session)
+
+    def _load(self, session: Session) -> None:
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            session.load(self._table, pa.concat_tables(waiting))
             failpoints.reached("contacts.staged")
 
     def publish(
@@ -94,6 +103,7 @@ class ContactStage:
             FailedError: the leads were replaced by another run in the meantime.
         """
         with self._warehouse.session() as session:
+            self._load(session)
             with session.transaction():
                 require_unchanged(session, leads)
                 session.execute(_LEAVE_OUT_ERASED.format(stage=self._table))

@@ -12,7 +12,6 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -23,92 +22,28 @@ from leadscrub_pipeline import failpoints, interrupts
 from leadscrub_pipeline.domain.dialects import to_duckdb
 from leadscrub_pipeline.domain.guard import guard
 from leadscrub_pipeline.domain.scripts import LeadScript
-from leadscrub_pipeline.errors import FailedError, RefusedError, UnavailableError, UsageError
+from leadscrub_pipeline.errors import FailedError, UnavailableError, UsageError
 from leadscrub_pipeline.warehouse import callable_phones
 from leadscrub_pipeline.warehouse.arrow import stored
-from leadscrub_pipeline.warehouse.duckdb_engine import engine_with_sources, literal, quoted, shared_engine, show_source
+from leadscrub_pipeline.warehouse.duckdb_dialect import DuckdbDialect, output_type
+from leadscrub_pipeline.warehouse.duckdb_engine import engine_with_sources, literal, shared_engine, show_source
 from leadscrub_pipeline.warehouse.duckdb_turns import turn_at
-from leadscrub_pipeline.warehouse.protocol import OutputColumn, OutputType
-from leadscrub_pipeline.warehouse.schema import (
-    CALLABLE_PHONES,
-    DATABASE,
-    SCHEMA_VERSION,
-    STAMP,
-    TABLES,
-    ColumnType,
-    Table,
+from leadscrub_pipeline.warehouse.preparation import (
+    check_kind,
+    is_older,
+    read_stamps,
+    refuse_unsafe,
+    store_facts,
+    table_changes,
+    view_facts,
 )
+from leadscrub_pipeline.warehouse.protocol import OutputColumn
+from leadscrub_pipeline.warehouse.schema import CALLABLE_PHONES, DATABASE, SCHEMA_VERSION, STAMP, TABLES
 from leadscrub_pipeline.warehouse.sources import Readable, SourceTable, find_sources, readable
 
-_TYPES: Final[dict[ColumnType, str]] = {
-    "text": "VARCHAR",
-    "bool": "BOOLEAN",
-    "int": "BIGINT",
-    "timestamp": "TIMESTAMP",
-    "json": "JSON",
-}
-_ARROW_TYPES: Final = {
-    pa.string(): "VARCHAR",
-    pa.bool_(): "BOOLEAN",
-    pa.int64(): "BIGINT",
-    pa.timestamp("us"): "TIMESTAMP",
-}
-_INTEGERS: Final = frozenset(
-    {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER"}
-)
-_ALL_NULL: Final = '"NULL"'
-"""The type of a column that holds no value at all, as pandas writes it to Parquet."""
-# Snowflake's INTEGER is a NUMBER(38, 0).
-_WHOLE_DECIMAL: Final = re.compile(r"DECIMAL\(\d+,0\)")
-_FLOATS: Final = frozenset({"FLOAT", "DOUBLE"})
 _MISSING_NAME: Final = re.compile(
     r'(?:column|Table with name|function with name) "?([\w .$]+?)"? (?:not found|does not exist)'
 )
-
-
-class DuckdbDialect:
-    """DuckDB's spelling of what the engines do not share."""
-
-    def sha256(self, text: str) -> str:
-        return f"sha256({text})"
-
-    def to_json(self, text: str) -> str:
-        return f"CAST({text} AS JSON)"
-
-    def json_text(self, column: str, *path: str) -> str:
-        return f"json_extract_string({column}, '$.{'.'.join(path)}')"
-
-    def json_object(self, columns: Sequence[OutputColumn]) -> str:
-        arguments = ", ".join(f"{literal(column.name.lower())}, {_json_value(column)}" for column in columns)
-        return f"CAST(json_object({arguments}) AS VARCHAR)"
-
-    def row_number(self) -> str:
-        return "ROW_NUMBER() OVER ()"
-
-    def now(self) -> str:
-        # Without the zone of the reader's session, and without an extension.
-        return "make_timestamp(epoch_us(now()))"
-
-
-def _json_value(column: OutputColumn) -> str:
-    # JSON has no NaN and no infinity, and DuckDB writes them all the same, in lists and structs too.
-    name = f"script.{quoted(column.name)}"
-    match column.type:
-        case "float":
-            return f"CASE WHEN isfinite({name}) THEN {name} END"
-        case "other":
-            text = f"CAST(to_json({name}) AS VARCHAR)"
-            return (
-                f"CASE WHEN regexp_matches({text}, 'NaN|Infinity') THEN CAST(array_to_string(list_transform("
-                f"regexp_extract_all({text}, {literal(_JSON_PIECE)}), "
-                "lambda token: CASE WHEN token IN ('NaN', 'Infinity', '-Infinity') THEN 'null' ELSE token END), '') "
-                f"AS JSON) ELSE to_json({name}) END"
-            )
-    return name
-
-
-_JSON_PIECE: Final = r'"(?:[^"\\]|\\.)*"|NaN|-?Infinity|[^"NI-]+|.'
-"""A string, a number that is none, or what stands between."""
 
 
 class DuckdbSession:
@@ -116,6 +51,7 @@ class DuckdbSession:
 
     # 100,000 leads at once do not fit into 256 MB: a join pins the verdicts of all their phones.
     leads_at_a_time: int | None = 10_000
+    load_rows = 1
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, warehouse: "DuckdbWarehouse") -> None:
         self._connection = connection
@@ -134,6 +70,13 @@ class DuckdbSession:
         with _interruptible(), _foreign_errors():
             return self._connection.sql(sql, params=[stored(value) for value in params]).to_arrow_table()
 
+    def batches(self, select: str, params: Sequence[object], *, key: str, last: int, rows: int) -> Iterator[pa.Table]:
+        for first in range(0, last, rows):
+            yield self.table(
+                f"SELECT * FROM ({select}) AS batch WHERE {key} > ? AND {key} <= ?",
+                [*params, first, min(first + rows, last)],
+            )
+
     def load(self, table: str, data: pa.Table) -> int:
         names = ", ".join(data.column_names)
         with _foreign_errors():
@@ -145,11 +88,18 @@ class DuckdbSession:
 
     def create_stage(self, name: str, schema: pa.Schema, *, temporary: bool = True) -> str:
         full_name = f"temp.main.{name}" if temporary else f"{DATABASE}.LEADSCRUB.{name}"
-        columns = ", ".join(f"{field.name} {_ARROW_TYPES[field.type]}" for field in schema)
+        columns = ", ".join(f"{field.name} {self._warehouse.dialect.stage_type(field.type)}" for field in schema)
         self.execute(f"CREATE OR REPLACE {'TEMP ' if temporary else ''}TABLE {full_name} ({columns})")
         return full_name
 
-    def create_stage_as(self, name: str, select: str, params: Sequence[object] = ()) -> str:
+    def create_stage_as(
+        self,
+        name: str,
+        select: str,
+        params: Sequence[object] = (),
+        *,
+        script: bool = False,  # noqa: ARG002 - all that scripts may not do is turned off for the whole instance
+    ) -> str:
         full_name = f"temp.main.{name}"
         self.execute(f"CREATE OR REPLACE TEMP TABLE {full_name} AS {select}", params)
         return full_name
@@ -159,6 +109,33 @@ class DuckdbSession:
 
     def compact(self) -> None:
         self.execute(f"FORCE CHECKPOINT {DATABASE}")
+
+    def found_columns(self) -> dict[tuple[str, str], dict[str, str]]:
+        found: dict[tuple[str, str], dict[str, str]] = {}
+        for schema, table, column, data_type in self.rows(
+            "SELECT schema_name, table_name, column_name, data_type FROM duckdb_columns() WHERE database_name = ?",
+            [DATABASE],
+        ):
+            found.setdefault((schema.upper(), table.upper()), {})[column.lower()] = data_type
+        return found
+
+    def stored_tables(self) -> dict[tuple[str, str], str]:
+        """Our tables as the engine has them: the statement of each, by schema and name."""
+        ours = {(table.schema, table.name) for table in TABLES}
+        found = self.rows(
+            "SELECT schema_name, table_name, sql FROM duckdb_tables() WHERE database_name = ?", [DATABASE]
+        )
+        tables = {(schema.upper(), name.upper()): sql for schema, name, sql in found}
+        return {name: tables[name] for name in sorted(ours & set(tables))}
+
+    def stored_view(self) -> str:
+        schema, name = CALLABLE_PHONES.split(".")[1:]
+        found = self.rows(
+            "SELECT sql FROM duckdb_views() "
+            "WHERE database_name = ? AND upper(schema_name) = ? AND upper(view_name) = ?",
+            [DATABASE, schema, name],
+        )
+        return str(found[0][0]) if found else ""
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -200,15 +177,7 @@ class DuckdbSession:
             described = self._connection.execute(f"DESCRIBE {statement}").fetchall()
         except duckdb.Error as error:
             raise _script_error(script, error) from None
-        return statement, tuple(OutputColumn(name, _output_type(kind)) for name, kind, *_ in described)
-
-
-def _output_type(kind: str) -> OutputType:
-    if kind in ("VARCHAR", _ALL_NULL):
-        return "text"
-    if kind in _INTEGERS or _WHOLE_DECIMAL.fullmatch(kind):
-        return "int"
-    return "float" if kind in _FLOATS else "other"
+        return statement, tuple(OutputColumn(name, output_type(kind)) for name, kind, *_ in described)
 
 
 def _script_error(script: LeadScript, error: duckdb.Error) -> FailedError:
@@ -263,6 +232,8 @@ def _interruptible() -> Iterator[None]:
 class DuckdbWarehouse:
     """PROCESSED_DATA_DB in one file, and the user's source tables beside it."""
 
+    load_rows = DuckdbSession.load_rows
+
     def __init__(
         self,
         path: Path,
@@ -307,7 +278,7 @@ class DuckdbWarehouse:
             try:
                 session = DuckdbSession(connection, self)
                 if not self._prepared:
-                    _prepare(session, kind=self.kind)
+                    _prepare(session, self.dialect, kind=self.kind)
                     failpoints.reached("prepare.after_commit")
                     self._prepared = True
                 yield session
@@ -373,124 +344,35 @@ class DuckdbWarehouse:
                 return
 
 
-def _prepare(session: DuckdbSession, *, kind: str) -> None:
+def _prepare(session: DuckdbSession, dialect: DuckdbDialect, *, kind: str) -> None:
     """Make what is missing, and refuse a table that is not as declared.
 
     Every step of a run comes here, so tables that are as they were last time are not looked
     at column by column: that takes DuckDB 14 ms.
     """
     with session.transaction():
-        tables = _stored_tables(session)
-        stamps = _read_stamps(session) if (STAMP.schema, STAMP.name) in tables else {}
-        # The first release did not say which it was, and 0 is a warehouse that is made now.
-        is_older = int(stamps.get("schema_version", "1" if stamps else "0")) < SCHEMA_VERSION
-        if is_older or stamps.get("tables") != _checksum(tables):
-            _make_and_check(session, is_older=is_older)
-            tables = _stored_tables(session)
-        _check_kind(session, stamps, kind)
-        if is_older:
-            _store_fact(session, "schema_version", str(SCHEMA_VERSION))
-        _renew_view(session, stamps)
-        if stamps.get("tables") != _checksum(tables):
-            _store_fact(session, "tables", _checksum(tables))
+        tables = session.stored_tables()
+        stamps = read_stamps(session) if (STAMP.schema, STAMP.name) in tables else {}
+        older = is_older(stamps)
+        if older or stamps.get("tables") != _checksum(tables):
+            changes = table_changes(session.found_columns(), dialect, older=older)
+            refuse_unsafe(changes)
+            for change in changes:
+                session.execute(change.statement)
+            tables = session.stored_tables()
+        check_kind(session, stamps, kind)
+        facts = view_facts(session, _view())
+        if any(stamps.get(name) != value for name, value in facts.items()):
+            session.execute(_view())
+            facts = view_facts(session, _view())
+        store_facts(session, stamps, {"schema_version": str(SCHEMA_VERSION), **facts, "tables": _checksum(tables)})
         failpoints.reached("prepare.before_commit")
-
-
-def _make_and_check(session: DuckdbSession, *, is_older: bool) -> None:
-    """Make missing tables, add columns that an older release did not have, and refuse any other difference."""
-    for schema in sorted({table.schema for table in TABLES}):
-        session.execute(f"CREATE SCHEMA IF NOT EXISTS {DATABASE}.{schema}")
-    found: dict[tuple[str, str], dict[str, str]] = {}
-    for schema, table, column, data_type in session.rows(
-        "SELECT schema_name, table_name, column_name, data_type FROM duckdb_columns() WHERE database_name = ?",
-        [DATABASE],
-    ):
-        found.setdefault((schema.upper(), table.upper()), {})[column.lower()] = data_type
-    for declared in TABLES:
-        columns = found.get((declared.schema, declared.name))
-        if columns is None:
-            body = ", ".join(f"{column.name} {_TYPES[column.type]}" for column in declared.columns)
-            session.execute(f"CREATE TABLE {declared.full_name} ({body})")
-            continue
-        if is_older:
-            columns |= _add_columns(session, declared, columns)
-        _check_drift(declared, columns)
-
-
-def _stored_tables(session: DuckdbSession) -> dict[tuple[str, str], str]:
-    """Our tables as the engine has them: the statement of each, by schema and name."""
-    ours = {(table.schema, table.name) for table in TABLES}
-    found = session.rows("SELECT schema_name, table_name, sql FROM duckdb_tables() WHERE database_name = ?", [DATABASE])
-    tables = {(schema.upper(), name.upper()): sql for schema, name, sql in found}
-    return {name: tables[name] for name in sorted(ours & set(tables))}
 
 
 def _checksum(tables: dict[tuple[str, str], str]) -> str:
     return hashlib.sha256(repr(tables).encode()).hexdigest()
 
 
-def _read_stamps(session: DuckdbSession) -> dict[str, str]:
-    return dict(session.rows(f"SELECT name, value FROM {STAMP.full_name}"))
-
-
-def _add_columns(session: DuckdbSession, declared: Table, found: dict[str, str]) -> dict[str, str]:
-    """The columns that this release has and the table lacks, as they now are."""
-    added = {column.name: _TYPES[column.type] for column in declared.columns if column.name not in found}
-    for name, kind in added.items():
-        session.execute(f"ALTER TABLE {declared.full_name} ADD COLUMN {name} {kind}")
-    return added
-
-
-def _store_fact(session: DuckdbSession, name: str, value: str) -> None:
-    session.execute(f"DELETE FROM {STAMP.full_name} WHERE name = ?", [name])
-    session.execute(f"INSERT INTO {STAMP.full_name} VALUES (?, ?)", [name, value])
-
-
-def _check_drift(declared: Table, found: dict[str, str]) -> None:
-    for column in declared.columns:
-        there = found.get(column.name)
-        if there != _TYPES[column.type]:
-            state = "is missing" if there is None else f"has type {there}"
-            raise RefusedError(
-                f"Table {declared.full_name} was changed: column {column.name} {state}, and {_TYPES[column.type]} "
-                f"is declared. Put it right by hand, for example: "
-                f"ALTER TABLE {declared.full_name} ADD COLUMN {column.name} {_TYPES[column.type]}."
-            )
-
-
-def _check_kind(session: DuckdbSession, stamps: dict[str, str], kind: str) -> None:
-    if "kind" not in stamps:
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        session.execute(f"INSERT INTO {STAMP.full_name} VALUES ('kind', ?), ('created_at', ?)", [kind, now])
-    elif stamps["kind"] != kind:
-        raise RefusedError(
-            f"This warehouse is stamped {stamps['kind']}, and the settings are for {kind}. "
-            "Set LEADSCRUB_HOME to a folder of that kind; simulated answers never mix with real ones."
-        )
-
-
-def _renew_view(session: DuckdbSession, stamps: dict[str, str]) -> None:
-    """Make the view when its definition is new, and again when somebody dropped or changed it."""
-    definition, checksum = _view()
-    wanted = {"callable_phones": checksum, "callable_phones_stored": _stored_view(session)}
-    if any(stamps.get(name) != value for name, value in wanted.items()):
-        session.execute(definition)
-        for name, value in (wanted | {"callable_phones_stored": _stored_view(session)}).items():
-            _store_fact(session, name, value)
-
-
 @functools.cache
-def _view() -> tuple[str, str]:
-    """The view's statement and its checksum."""
-    definition = callable_phones.view_definition(DuckdbDialect())
-    return definition, callable_phones.checksum(definition)
-
-
-def _stored_view(session: DuckdbSession) -> str:
-    """The checksum of the view as the engine has it; empty when it has none."""
-    schema, name = CALLABLE_PHONES.split(".")[1:]
-    found = session.rows(
-        "SELECT sql FROM duckdb_views() WHERE database_name = ? AND upper(schema_name) = ? AND upper(view_name) = ?",
-        [DATABASE, schema, name],
-    )
-    return callable_phones.checksum(found[0][0]) if found else ""
+def _view() -> str:
+    return callable_phones.view_definition(DuckdbDialect())

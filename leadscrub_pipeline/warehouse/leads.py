@@ -122,10 +122,9 @@ class LeadSelection:
         self._key_rules = key_rules
         self._key_version = key_version
         self._selection = ""
-        self._left_out = ""
         self._keyed = ""
         self.kept = ""
-        """Stage table of the kept leads' lead_number and person_key."""
+        """The kept leads' lead_number and person_key, as what stands after FROM."""
 
     def run(self) -> Selection:
         """Run the script and decide on each lead.
@@ -137,15 +136,12 @@ class LeadSelection:
         statement, columns = self._session.select_leads(self._script)
         meaning = recognise_columns([column.name for column in columns], self._script)
         self._selection = self._select(selection_query(self._dialect, statement, columns, meaning, self._script.key))
-        self._left_out = self._leave_out()
         self._keyed = self._session.create_stage("keyed", _KEYED)
         last_read = self._key_people()
         decided = self._session.create_stage_as("decided", *self._decided())
         cutoff = self._cutoff(decided, last_read)
-        self.kept = self._session.create_stage_as(
-            "kept",
-            f"SELECT lead_number, person_key FROM {decided} WHERE decision = 'kept' AND lead_number <= ?",
-            [cutoff],
+        self.kept = (
+            f"(SELECT lead_number, person_key FROM {decided} WHERE decision = 'kept' AND lead_number <= {cutoff})"
         )
         self._decided_table = decided
         self._last = cutoff
@@ -194,45 +190,69 @@ class LeadSelection:
 
     def _select(self, query: str) -> str:
         try:
-            return self._session.create_stage_as("selection", query)
+            return self._session.create_stage_as("selection", query, script=True)
         except FailedError as error:
             raise FailedError(
                 f"Script {self._script.key} broke off while it ran. {error} Look at casts and divisions, and "
                 "use TRY_CAST or NULLIF where values vary; or a line of a source file is broken further down."
             ) from None
 
-    def _leave_out(self) -> str:
+    def _leave_out(self) -> tuple[str, list[object]]:
+        """Who the filter in SQL leaves out, as what stands after FROM."""
         if not (self._skip and self._filter_in_sql):
-            return self._session.create_stage("left_out", pa.schema([("lead_number", pa.int64())]))
-        return self._session.create_stage_as("left_out", _LEFT_OUT.format(selection=self._selection), [self._now])
+            return "(SELECT 0 AS lead_number WHERE FALSE)", []
+        left_out = _LEFT_OUT.format(selection=self._selection)
+        if self._session.leads_at_a_time is None:
+            return f"({left_out})", [self._now]
+        # Read once more for each batch of leads, so it is computed before.
+        return self._session.create_stage_as("left_out", left_out, [self._now]), []
 
     def _key_people(self) -> int:
         """Stream the leads once through Python for person key and rejection; return the last lead number read."""
-        selected = self._scalar(f"SELECT COUNT(*) FROM {self._selection}")
-        erased = self._erased_under_older_keys()
-        for first in range(0, selected, PAGE_ROWS):
-            last = min(first + PAGE_ROWS, selected)
-            page = self._session.table(
-                f"SELECT s.lead_number, {', '.join('s.' + name for name in IDENTITY_COLUMNS)} "
-                f"FROM {self._selection} AS s "
-                "WHERE s.lead_number > ? AND s.lead_number <= ? AND NOT EXISTS "
-                f"(SELECT 1 FROM {self._left_out} AS o WHERE o.lead_number = s.lead_number)",
-                [first, last],
-            )
-            self._session.load(self._keyed, self._keyed_page(page, erased))
-            if self._row_limit is not None and self._kept_so_far() >= self._row_limit:
-                return last
+        left_out, params = self._leave_out()
+        selected, erased = self._selected_and_erased()
+        waiting: list[pa.Table] = []
+        last = 0
+        for page in self._session.batches(
+            f"SELECT s.lead_number, {', '.join('s.' + name for name in IDENTITY_COLUMNS)} FROM {self._selection} AS s "
+            f"WHERE NOT EXISTS (SELECT 1 FROM {left_out} AS o WHERE o.lead_number = s.lead_number)",
+            params,
+            key="lead_number",
+            last=selected,
+            rows=PAGE_ROWS,
+        ):
+            last += PAGE_ROWS
+            waiting.append(self._keyed_page(page, erased))
+            if sum(table.num_rows for table in waiting) >= self._session.load_rows:
+                self._load_keyed(waiting)
+                # An engine that gathers rows is asked once, when all are there.
+                if self._row_limit is not None and self._session.load_rows == 1 and self._is_enough():
+                    return min(last, selected)
+        self._load_keyed(waiting)
         return selected
 
-    def _erased_under_older_keys(self) -> Mapping[int, Collection[str]]:
-        """Who was erased before the rule changed: nothing is known of them but the old key, which still bars them."""
+    def _load_keyed(self, waiting: list[pa.Table]) -> None:
+        if waiting:
+            self._session.load(self._keyed, pa.concat_tables(waiting))
+            waiting.clear()
+
+    def _selected_and_erased(self) -> tuple[int, Mapping[int, Collection[str]]]:
+        """How many leads the script selected, and who was erased before the rule changed.
+
+        Nothing is known of them but the old key, which still bars them.
+        """
         erased: defaultdict[int, set[str]] = defaultdict(set)
-        for key, version in self._session.rows(
+        selected = 0
+        for key, number in self._session.rows(
+            f"SELECT NULL AS person_key, COUNT(*) AS number FROM {self._selection} UNION ALL "
             f"SELECT person_key, key_version FROM {PERSON_CACHE.full_name} WHERE outcome = ? AND key_version <> ?",
             [ERASED, self._key_version],
         ):
-            erased[version].add(key)
-        return {version: keys for version, keys in erased.items() if version in self._key_rules}
+            if key is None:
+                selected = number
+            else:
+                erased[number].add(key)
+        return selected, {version: keys for version, keys in erased.items() if version in self._key_rules}
 
     def _keyed_page(self, page: pa.Table, erased: Mapping[int, Collection[str]]) -> pa.Table:
         rule = self._key_rules[self._key_version]
@@ -257,9 +277,10 @@ class LeadSelection:
             return _DECIDED.format(keyed=self._keyed, processed=nobody), []
         return _DECIDED.format(keyed=self._keyed, processed=_PROCESSED), [self._now, self._script.key]
 
-    def _kept_so_far(self) -> int:
+    def _is_enough(self) -> bool:
         select, params = self._decided()
-        return self._scalar(f"SELECT COUNT(*) FROM ({select}) AS d WHERE decision = 'kept'", params)
+        found = self._session.rows(f"SELECT COUNT(*) FROM ({select}) AS d WHERE decision = 'kept'", params)
+        return int(found[0][0]) >= (self._row_limit or 0)
 
     def _cutoff(self, decided: str, last_read: int) -> int:
         """The last lead that counts: the one that fills the row limit, or the last one there is."""
@@ -268,8 +289,8 @@ class LeadSelection:
         if self._row_limit == 0:
             return 0
         found = self._session.rows(
-            f"SELECT lead_number FROM {decided} WHERE decision = 'kept' ORDER BY lead_number LIMIT 1 OFFSET ?",
-            [self._row_limit - 1],
+            f"SELECT lead_number FROM {decided} WHERE decision = 'kept' ORDER BY lead_number "
+            f"LIMIT 1 OFFSET {self._row_limit - 1}"
         )
         return int(found[0][0]) if found else last_read
 
@@ -283,17 +304,15 @@ class LeadSelection:
             decisions[decision] += count
             if decision == "rejected":
                 rejected[reason] = count
-        left_out = self._scalar(f"SELECT COUNT(*) FROM {self._left_out} WHERE lead_number <= ?", [cutoff])
+        # Every lead up to the cutoff was read or left out; they are numbered from 1 without a gap.
+        left_out = cutoff - decisions.total()
         return Selection(
-            selected=decisions.total() + left_out,
+            selected=cutoff,
             rejected=rejected,
             duplicate=decisions["duplicate"],
             already_processed=decisions["already_processed"] + left_out,
             kept=decisions["kept"],
         )
-
-    def _scalar(self, sql: str, params: list[object] | None = None) -> int:
-        return int(self._session.rows(sql, params or [])[0][0])
 
 
 def selection_query(

@@ -27,6 +27,9 @@ from leadscrub_pipeline.warehouse.schema import (
 from leadscrub_pipeline.warehouse.slices import LEADS_RUN, Slice, require_unchanged
 
 _SLOTS: Final = (1, 2, 3)
+_ALL: Final = 2**53
+"""No lead has a number like this."""
+_MASTER_ROWS: Final = "rows of the master table"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,11 +157,13 @@ def _require_contacts_of(leads: Slice, contacts: Slice) -> None:
 
 def _lead_ranges(session: Session, contacts: Slice) -> list[tuple[int, int]]:
     """Bounds of lead numbers, first excluded, last included, of so many leads as the engine can take at a time."""
+    if session.leads_at_a_time is None:
+        return [(0, _ALL)]
     last = session.rows(
         f"SELECT COALESCE(MAX(lead_number), 0) FROM {ENRICHED_CONTACTS.full_name} WHERE {contacts.where}",
         contacts.params,
     )[0][0]
-    step = session.leads_at_a_time or last
+    step = session.leads_at_a_time
     return [(first, min(first + step, last)) for first in range(0, last, step)] if last else [(0, 0)]
 
 
@@ -172,6 +177,8 @@ def _gather(
     now: datetime,
 ) -> str:
     """The publishable leads in a temporary stage, made range by range."""
+    if session.leads_at_a_time is None:
+        return _gather_at_once(session, dialect, leads, contacts, publication, ranges[0], now)
     publishable = ""
     for bounds in ranges:
         verdicts = session.create_stage_as("slice_verdicts", _VERDICTS, [*contacts.params, *bounds] * len(_SLOTS))
@@ -187,6 +194,30 @@ def _gather(
         session.drop_stage(verdicts)
         session.drop_stage(known_ids)
     return publishable
+
+
+def _gather_at_once(
+    session: Session,
+    dialect: Dialect,
+    leads: Slice,
+    contacts: Slice,
+    publication: Publication,
+    bounds: tuple[int, int],
+    now: datetime,
+) -> str:
+    """The same in one statement, for an engine that has the memory."""
+    query = publishable_query(dialect, "slice_verdicts", "known_ids").strip().removeprefix("WITH")
+    return session.create_stage_as(
+        "publishable",
+        f"WITH slice_verdicts AS ({_VERDICTS}), known_ids AS ({_KNOWN_IDS}), {query}",
+        [
+            *[*contacts.params, *bounds] * len(_SLOTS),
+            publication.partition_key,
+            *contacts.params,
+            *bounds,
+            *_publishable_params(leads, contacts, publication, bounds, now),
+        ],
+    )
 
 
 def _part(publishable: str, first: int, last: int) -> str:
@@ -352,7 +383,8 @@ def _additional_data() -> str:
 
 def _json_string(expression: str) -> str:
     """A text we made ourselves, or NULL, as JSON. Quotes and backslashes cannot be in it; should one be, it goes."""
-    clean = f"REPLACE(REPLACE({expression}, '\\', ''), '\"', '')"
+    # CHR(92) is the backslash, which within quotes is one character on one engine and half of one on the other.
+    clean = f"REPLACE(REPLACE({expression}, CHR(92), ''), '\"', '')"
     return f"CASE WHEN {expression} IS NULL THEN 'null' ELSE '\"' || {clean} || '\"' END"
 
 
@@ -364,7 +396,8 @@ def _json_time(expression: str) -> str:
 def _count(session: Session, contacts: Slice, owned: str) -> Published:
     outcomes = dict(
         session.rows(
-            f"SELECT outcome, COUNT(*) FROM {ENRICHED_CONTACTS.full_name} WHERE {contacts.where} GROUP BY outcome",
+            f"SELECT outcome, COUNT(*) FROM {ENRICHED_CONTACTS.full_name} WHERE {contacts.where} GROUP BY outcome "
+            f"UNION ALL SELECT '{_MASTER_ROWS}', COUNT(*) FROM {MASTER.full_name}",
             contacts.params,
         )
     )
@@ -380,7 +413,6 @@ def _count(session: Session, contacts: Slice, owned: str) -> Published:
         f"COALESCE(SUM({phones}), 0), COALESCE(SUM({listed}), 0), COALESCE(SUM({unknown}), 0) FROM ({owned}) AS o"
     )[0]
     published, litigators, litigator_unknown, phone_count, dnc_listed, dnc_unknown = (int(value) for value in row)
-    master_rows = int(session.rows(f"SELECT COUNT(*) FROM {MASTER.full_name}")[0][0])
     return Published(
         published=published,
         deferred=outcomes.get("deferred", 0),
@@ -391,7 +423,7 @@ def _count(session: Session, contacts: Slice, owned: str) -> Published:
         phones=phone_count,
         dnc_listed=dnc_listed,
         dnc_unknown=dnc_unknown,
-        master_rows=master_rows,
+        master_rows=outcomes[_MASTER_ROWS],
     )
 
 

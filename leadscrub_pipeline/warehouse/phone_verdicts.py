@@ -82,12 +82,13 @@ class Checked:
     valid_until: datetime
 
 
-def count_phones(session: Session, contacts: Slice) -> int:
-    return int(session.rows(f"SELECT COUNT(*) FROM ({_PHONES}) AS p", contacts.params * 3)[0][0])
-
-
-def count_phones_to_ask(session: Session, contacts: Slice, source: str, now: datetime) -> int:
-    return int(session.rows(f"SELECT COUNT(*) FROM ({_TO_ASK}) AS p", [*(contacts.params * 3), source, now])[0][0])
+def count_phones(session: Session, contacts: Slice, source: str, now: datetime) -> tuple[int, int]:
+    """Distinct phones of the slice, and those without an unexpired verdict of the source."""
+    phones, to_ask = session.rows(
+        f"SELECT (SELECT COUNT(*) FROM ({_PHONES}) AS p), (SELECT COUNT(*) FROM ({_TO_ASK}) AS p)",
+        [*(contacts.params * 6), source, now],
+    )[0]
+    return int(phones), int(to_ask)
 
 
 def phones_to_ask(
@@ -141,12 +142,13 @@ def publish_flags(
     failpoints.reached("flags.after_commit")
 
 
-def verdict_counts(session: Session, flags: Slice) -> dict[str, int]:
-    """Phones of a slice by verdict; every verdict has a count, zero included."""
+def verdict_counts(session: Session, table: Table, check: Check) -> dict[str, int]:
+    """Phones of the flags that a run published, by verdict; every verdict has a count, zero included."""
     counts = {"listed": 0, "clear": 0, "unknown": 0}
     counts.update(
         session.rows(
-            f"SELECT verdict, COUNT(*) FROM {flags.table.full_name} WHERE {flags.where} GROUP BY verdict", flags.params
+            f"SELECT verdict, COUNT(*) FROM {table.full_name} WHERE partition_key = ? AND run_id = ? GROUP BY verdict",
+            [check.partition_key, check.run_id],
         )
     )
     return counts

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import pyarrow as pa
 
 from leadscrub_pipeline.domain.scripts import LeadScript
+from leadscrub_pipeline.warehouse.schema import ColumnType
 
 OutputType = Literal["text", "int", "float", "other"]
 
@@ -32,6 +33,7 @@ class Dialect(Protocol):
     def json_object(self, columns: Sequence[OutputColumn]) -> str: ...
     def row_number(self) -> str: ...
     def now(self) -> str: ...
+    def column_type(self, kind: ColumnType) -> str: ...
 
 
 class Session(Protocol):
@@ -39,6 +41,8 @@ class Session(Protocol):
 
     leads_at_a_time: int | None
     """So many leads one statement can take in the memory it has; None for any number."""
+    load_rows: int
+    """So many rows are worth a load of their own: gather them before ``load``."""
 
     def execute(self, sql: str, params: Sequence[object] = ()) -> int:
         """Run one statement and return the number of rows it changed."""
@@ -48,6 +52,13 @@ class Session(Protocol):
 
     def table(self, sql: str, params: Sequence[object] = ()) -> pa.Table: ...
 
+    def batches(self, select: str, params: Sequence[object], *, key: str, last: int, rows: int) -> Iterator[pa.Table]:
+        """Rows of a SELECT by a unique whole number from 1 to ``last``, in bounded tables.
+
+        Other statements of the session may be run between two tables.
+        """
+        ...
+
     def load(self, table: str, data: pa.Table) -> int:
         """Append to a table by column name."""
         ...
@@ -56,8 +67,11 @@ class Session(Protocol):
         """Make an empty stage table, replacing one of that name, and return its full name."""
         ...
 
-    def create_stage_as(self, name: str, select: str, params: Sequence[object] = ()) -> str:
-        """Make a temporary stage table from a SELECT and return its full name."""
+    def create_stage_as(self, name: str, select: str, params: Sequence[object] = (), *, script: bool = False) -> str:
+        """Make a temporary stage table from a SELECT and return its full name.
+
+        One that holds a lead script (``script``) is run with the rights that lead scripts have.
+        """
         ...
 
     def drop_stage(self, full_name: str) -> None: ...
@@ -75,6 +89,9 @@ class Session(Protocol):
 
 class Warehouse(Protocol):
     """An engine. Making one opens nothing; its tables are made and checked at the first session."""
+
+    load_rows: int
+    """As that of its sessions."""
 
     @property
     def dialect(self) -> Dialect: ...

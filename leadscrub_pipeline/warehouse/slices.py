@@ -18,6 +18,16 @@ _ASSET_OF: Final = {
     "DNC_FLAGS": "dnc_flags",
 }
 
+_NOTE: Final = f"""
+MERGE INTO {SLICES.full_name} AS t
+USING (SELECT {", ".join(f"? AS {name}" for name in SLICES.column_names)}) AS s
+ON t.table_name = s.table_name AND t.partition_key = s.partition_key
+WHEN MATCHED THEN UPDATE SET
+  {", ".join(f"{name} = s.{name}" for name in SLICES.column_names if name not in SLICES.key)}
+WHEN NOT MATCHED THEN INSERT ({", ".join(SLICES.column_names)})
+  VALUES ({", ".join(f"s.{name}" for name in SLICES.column_names)})
+"""
+
 LEADS_RUN: Final = "leads_run_id"
 """Among the details of ENRICHED_CONTACTS: the run whose leads the contacts are of."""
 
@@ -59,14 +69,23 @@ def read_slice(session: Session, table: Table, partition_key: str) -> Slice:
 
 
 def require_unchanged(session: Session, *slices: Slice) -> None:
-    """Call it inside the transaction that publishes what was made from the slices.
+    """Call it inside the transaction that publishes what was made from the slices, which are of one partition.
 
     Raises:
         FailedError: another run replaced a slice in the meantime.
     """
+    if not slices:
+        return
+    marks = ", ".join("?" for _ in slices)
+    found = dict(
+        session.rows(
+            f"SELECT table_name, run_id FROM {SLICES.full_name} WHERE partition_key = ? AND table_name IN ({marks})",
+            [slices[0].partition_key, *(expected.table.name for expected in slices)],
+        )
+    )
     for expected in slices:
-        if read_slice(session, expected.table, expected.partition_key).run_id != expected.run_id:
-            asset = _ASSET_OF[expected.table.name]
+        if found.get(expected.table.name) != expected.run_id:
+            asset = _ASSET_OF.get(expected.table.name, expected.table.name)
             raise FailedError(
                 f"{asset} of partition {expected.partition_key} was replaced by another run meanwhile. "
                 "Nothing was published; materialize the partition again."
@@ -87,11 +106,5 @@ def replace_slice(
     """Replace the partition's rows by those of a SELECT of the table's columns in order; return their number."""
     session.execute(f"DELETE FROM {table.full_name} WHERE partition_key = ?", [partition_key])
     row_count = session.execute(f"INSERT INTO {table.full_name} ({', '.join(table.column_names)}) {select}", params)
-    session.execute(
-        f"DELETE FROM {SLICES.full_name} WHERE table_name = ? AND partition_key = ?", [table.name, partition_key]
-    )
-    session.execute(
-        f"INSERT INTO {SLICES.full_name} ({', '.join(SLICES.column_names)}) VALUES (?, ?, ?, ?, ?, ?)",
-        [table.name, partition_key, run_id, now, row_count, orjson.dumps(dict(details)).decode()],
-    )
+    session.execute(_NOTE, [table.name, partition_key, run_id, now, row_count, orjson.dumps(dict(details)).decode()])
     return row_count

@@ -1,0 +1,186 @@
+"""What is declared against what a warehouse has: the tables, their columns, the view, and the facts in STAMP.
+
+Works out what is missing and applies it, on either engine. When an engine comes here, and in
+which transaction, is the engine's business; so is how it reads its own catalogue.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, Protocol
+
+from leadscrub_pipeline.errors import RefusedError
+from leadscrub_pipeline.warehouse import callable_phones
+from leadscrub_pipeline.warehouse.protocol import Dialect, Session
+from leadscrub_pipeline.warehouse.schema import CALLABLE_PHONES, DATABASE, SCHEMA_VERSION, STAMP, TABLES, Table
+
+Columns = Mapping[str, str]
+"""Types by column, in lower case and in the engine's spelling."""
+Found = Mapping[tuple[str, str], Columns]
+"""Columns by schema and table, in upper case."""
+
+SCHEMA_FACT: Final = "declared_schema"
+"""Name in STAMP under which stands the checksum of what was declared when the tables were last brought up to date."""
+
+
+class Catalogue(Session, Protocol):
+    """A session that can say what its engine has."""
+
+    def found_columns(self) -> Found: ...
+
+    def stored_view(self) -> str:
+        """The view's definition as the engine gives it; empty when there is none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One statement between the warehouse as it is and as declared; only an additive one is applied by the program."""
+
+    target: str
+    statement: str
+    additive: bool
+    reason: str
+
+
+def pending_changes(session: Catalogue, dialect: Dialect) -> list[Change]:
+    """What is missing or different, in the order in which it can be applied; empty when all is as declared."""
+    found = session.found_columns()
+    stamps = read_stamps(session) if (STAMP.schema, STAMP.name) in found else {}
+    changes = table_changes(found, dialect, older=is_older(stamps))
+    definition = callable_phones.view_definition(dialect)
+    if any(stamps.get(name) != value for name, value in view_facts(session, definition).items()):
+        reason = "The view is missing, or its definition is not the declared one."
+        changes.append(Change(CALLABLE_PHONES, definition, additive=True, reason=reason))
+    return changes
+
+
+def apply(session: Catalogue, dialect: Dialect, changes: Sequence[Change], *, kind: str) -> None:
+    """Carry out additive changes and note in STAMP what the warehouse then is.
+
+    Raises:
+        RefusedError: one of the changes is not additive, or the warehouse is stamped as the other kind. Nothing is
+            changed then.
+    """
+    refuse_unsafe(changes)
+    is_new = any(change.target == STAMP.full_name for change in changes)
+    stamps = {} if is_new else read_stamps(session)
+    if stamps:
+        require_kind(stamps, kind)
+    for change in changes:
+        session.execute(change.statement)
+    check_kind(session, stamps, kind)
+    definition = callable_phones.view_definition(dialect)
+    facts = {
+        "schema_version": str(SCHEMA_VERSION),
+        SCHEMA_FACT: declared_checksum(dialect),
+        **view_facts(session, definition),
+    }
+    store_facts(session, stamps, facts)
+
+
+def table_changes(found: Found, dialect: Dialect, *, older: bool) -> list[Change]:
+    """Schemas and tables to make, columns that an older release did not have, and what somebody else changed."""
+    missing = [table for table in TABLES if (table.schema, table.name) not in found]
+    changes = [
+        Change(f"{DATABASE}.{schema}", f"CREATE SCHEMA IF NOT EXISTS {DATABASE}.{schema}", additive=True, reason="New.")
+        for schema in sorted({table.schema for table in missing})
+    ]
+    for table in TABLES:
+        columns = found.get((table.schema, table.name))
+        if columns is None:
+            changes.append(Change(table.full_name, _create_table(table, dialect), additive=True, reason="New."))
+        else:
+            changes += _column_changes(table, columns, dialect, older=older)
+    return changes
+
+
+def _create_table(table: Table, dialect: Dialect) -> str:
+    body = ", ".join(f"{column.name} {dialect.column_type(column.type)}" for column in table.columns)
+    return f"CREATE TABLE {table.full_name} ({body})"
+
+
+def _column_changes(table: Table, found: Columns, dialect: Dialect, *, older: bool) -> list[Change]:
+    changes = []
+    for column in table.columns:
+        wanted = dialect.column_type(column.type)
+        there = found.get(column.name)
+        if there == wanted:
+            continue
+        statement = f"ALTER TABLE {table.full_name} ADD COLUMN {column.name} {wanted}"
+        if there is None and older:
+            changes.append(Change(table.full_name, statement, additive=True, reason=f"Column {column.name} is new."))
+            continue
+        state = "is missing" if there is None else f"has type {there}"
+        reason = (
+            f"Table {table.full_name} was changed: column {column.name} {state}, and {wanted} is declared. "
+            f"Put it right by hand, for example: {statement}."
+        )
+        changes.append(Change(table.full_name, statement, additive=False, reason=reason))
+    return changes
+
+
+def refuse_unsafe(changes: Iterable[Change]) -> None:
+    """Let additive changes through.
+
+    Raises:
+        RefusedError: somebody changed a table in a way that no release did; the text has the statement to run by hand.
+    """
+    for change in changes:
+        if not change.additive:
+            raise RefusedError(change.reason)
+
+
+def declared_checksum(dialect: Dialect) -> str:
+    """Of every statement that makes the declared schema on this engine."""
+    statements = [_create_table(table, dialect) for table in TABLES] + [callable_phones.view_definition(dialect)]
+    return hashlib.sha256("\n".join(statements).encode()).hexdigest()
+
+
+def view_facts(session: Catalogue, definition: str) -> dict[str, str]:
+    """Checksums of the view as declared and as the engine has it; when one changed, the view is made anew."""
+    stored = session.stored_view()
+    return {
+        "callable_phones": callable_phones.checksum(definition),
+        "callable_phones_stored": callable_phones.checksum(stored) if stored else "",
+    }
+
+
+def read_stamps(session: Session) -> dict[str, str]:
+    return dict(session.rows(f"SELECT name, value FROM {STAMP.full_name}"))
+
+
+def is_older(stamps: Mapping[str, str]) -> bool:
+    """Whether an older release made the tables, or nobody did."""
+    # The first release did not say which it was, and 0 is a warehouse that is made now.
+    return int(stamps.get("schema_version", "1" if stamps else "0")) < SCHEMA_VERSION
+
+
+def check_kind(session: Session, stamps: Mapping[str, str], kind: str) -> None:
+    """Stamp a new warehouse demo or live.
+
+    Raises:
+        RefusedError: it is stamped as the other kind.
+    """
+    if "kind" not in stamps:
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        session.execute(f"INSERT INTO {STAMP.full_name} VALUES ('kind', ?), ('created_at', ?)", [kind, now])
+        return
+    require_kind(stamps, kind)
+
+
+def require_kind(stamps: Mapping[str, str], kind: str) -> None:
+    if stamps["kind"] != kind:
+        raise RefusedError(
+            f"This warehouse is stamped {stamps['kind']}, and the settings are for {kind}. "
+            "Set LEADSCRUB_HOME to a folder of that kind; simulated answers never mix with real ones."
+        )
+
+
+def store_facts(session: Session, stamps: Mapping[str, str], facts: Mapping[str, str]) -> None:
+    """Write the facts that are not in STAMP as they should be."""
+    for name, value in facts.items():
+        if stamps.get(name) != value:
+            session.execute(f"DELETE FROM {STAMP.full_name} WHERE name = ?", [name])
+            session.execute(f"INSERT INTO {STAMP.full_name} VALUES (?, ?)", [name, value])
