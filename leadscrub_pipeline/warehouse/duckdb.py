@@ -7,7 +7,6 @@ locked down stands in duckdb_engine.py.
 
 import functools
 import hashlib
-import random
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -27,7 +26,7 @@ from leadscrub_pipeline.warehouse import callable_phones
 from leadscrub_pipeline.warehouse.arrow import stored
 from leadscrub_pipeline.warehouse.duckdb_dialect import DuckdbDialect, output_type
 from leadscrub_pipeline.warehouse.duckdb_engine import engine_with_sources, literal, shared_engine, show_source
-from leadscrub_pipeline.warehouse.duckdb_turns import turn_at
+from leadscrub_pipeline.warehouse.duckdb_turns import tries_until, turn_at
 from leadscrub_pipeline.warehouse.preparation import (
     check_kind,
     is_older,
@@ -323,9 +322,7 @@ class DuckdbWarehouse:
         )
 
     def _attach(self, connection: duckdb.DuckDBPyConnection) -> None:
-        deadline = time.monotonic() + self._lock_wait
-        pause = 0.005
-        while True:
+        for _ in tries_until(time.monotonic() + self._lock_wait, self._busy):
             try:
                 connection.execute(f"ATTACH {literal(str(self.path))} AS {DATABASE}")
             except duckdb.Error as error:
@@ -334,11 +331,6 @@ class DuckdbWarehouse:
                         f"The warehouse file {self.path.name} cannot be opened ({type(error).__name__}): "
                         "check disk space, rights, and that it is a DuckDB file of this version."
                     ) from None
-                if time.monotonic() > deadline:
-                    raise self._busy() from None
-                # Spread, so that the waiters do not come all at once.
-                interrupts.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - guards nothing
-                pause = min(pause * 1.5, 0.5)
             else:
                 self.path.chmod(0o600)
                 return

@@ -53,6 +53,18 @@ def turn_at(warehouse: Path, *, wait: float, busy: Callable[[], UnavailableError
         ours.release()
 
 
+def tries_until(deadline: float, busy: Callable[[], UnavailableError]) -> Iterator[None]:
+    """Yield for each try, with pauses that grow between them; raise ``busy`` when one fails after the deadline."""
+    pause = 0.005
+    while True:
+        yield
+        if time.monotonic() > deadline:
+            raise busy()
+        # Spread, so that the waiters do not come all at once.
+        interrupts.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - guards nothing
+        pause = min(pause * 1.5, 0.5)
+
+
 @contextmanager
 def _locked(path: Path, deadline: float, busy: Callable[[], UnavailableError]) -> Iterator[None]:
     try:
@@ -63,13 +75,9 @@ def _locked(path: Path, deadline: float, busy: Callable[[], UnavailableError]) -
             "check disk space and rights under LEADSCRUB_HOME."
         ) from None
     try:
-        pause = 0.005
-        while not _try_lock(descriptor):
-            if time.monotonic() > deadline:
-                raise busy()
-            # Spread, so that the waiters do not come all at once.
-            interrupts.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - guards nothing
-            pause = min(pause * 1.5, 0.5)
+        for _ in tries_until(deadline, busy):
+            if _try_lock(descriptor):
+                break
         yield
     finally:
         os.close(descriptor)
