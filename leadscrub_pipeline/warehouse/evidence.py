@@ -226,10 +226,8 @@ def by_chain(page: pa.Table) -> Iterator[tuple[str, str, int, int]]:
     """Run, asset, first row and end of each chain in a page."""
     if page.num_rows == 0:
         return
-    begins = pa.array([False] * (page.num_rows - 1), pa.bool_())
-    for name in ("run_id", "asset"):
-        column = page.column(name).combine_chunks()
-        begins = pc.or_(begins, pc.not_equal(column[1:], column[:-1]))
+    differs = [pc.not_equal(column[1:], column[:-1]) for column in map(page.column, ("run_id", "asset"))]
+    begins = pc.or_(*differs)
     starts = [0, *(index + 1 for index in pc.indices_nonzero(begins).to_pylist()), page.num_rows]
     for start, stop in pairwise(starts):
         yield page.column("run_id")[start].as_py(), page.column("asset")[start].as_py(), start, stop
