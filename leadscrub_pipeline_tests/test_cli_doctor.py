@@ -1,12 +1,20 @@
 """``leadscrub doctor``: each trouble is named, with the exit code a script can act on."""
 
+import sqlite3
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from leadscrub_pipeline.deployment import open_warehouse
+from leadscrub_pipeline.ledger import Ledger, database
+from leadscrub_pipeline.settings import Settings
 from leadscrub_pipeline.simulators import Fault
 from leadscrub_pipeline_tests.cli_deployment import Deployment, Ended, deployment_in
+from leadscrub_pipeline_tests.ledger_support import HIT, keys, look_up
+from leadscrub_pipeline_tests.snowflake_server import Account
 
 
 @pytest.fixture
@@ -103,6 +111,110 @@ def test_a_home_that_others_can_enter_is_a_finding(deployment: Deployment) -> No
     ended = deployment.command("doctor", "--json")
     assert ended.code == 1
     assert "chmod 700" in wrong(ended)["home"][0]
+
+
+def test_a_ledger_that_cannot_be_written_is_unavailable(deployment: Deployment) -> None:
+    deployment.ledger().close()
+    with sqlite3.connect(deployment.home / "ledger.sqlite") as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(database, "LOCK_SECONDS", 0.1)
+            ended = deployment.command("doctor", "--json")
+        holder.rollback()
+    assert (ended.code, list(wrong(ended))) == (3, ["ledger"])
+
+
+def test_dagsters_storage_that_cannot_be_written_is_unavailable(deployment: Deployment) -> None:
+    assert deployment.command("setup").code == 0
+    found = {finding["check"]: finding["what"] for finding in deployment.command("doctor", "--json").json}
+    assert "can be written and read" in found["storage"]
+    (runs,) = (deployment.home / "dagster").rglob("runs.db")
+    runs.write_bytes(b"no database")
+    ended = deployment.command("doctor", "--json")
+    assert ended.code == 3
+    assert "storage" in wrong(ended)
+
+
+def test_a_clock_that_is_behind_the_ledger_is_a_finding(deployment: Deployment) -> None:
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    with Ledger.open(deployment.home / "ledger.sqlite", kind="demo", clock=lambda: tomorrow) as ledger:
+        look_up(ledger, keys(1), HIT)
+    ended = deployment.command("doctor", "--json")
+    assert ended.code == 1
+    assert f"lookups of {tomorrow.date()}" in wrong(ended)["clock"][0]
+
+
+def test_a_table_that_somebody_changed_and_a_source_that_is_gone_are_findings(deployment: Deployment) -> None:
+    assert deployment.command("db", "migrate").code == 0
+    assert wrong(deployment.command("doctor", "--json")) == {}
+    deployment.write_script("gone", "SELECT * FROM LEADS_DB.PUBLIC.NOWHERE")
+    ended = deployment.command("doctor", "--json")
+    assert (ended.code, list(wrong(ended))) == (1, ["sources"])
+    assert "LEADS_DB.PUBLIC.NOWHERE" in wrong(ended)["sources"][0]
+
+
+# --- on Snowflake -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def on_snowflake(deployment: Deployment, account: Account) -> Deployment:
+    deployment.environment |= account.environment()
+    assert deployment.command("db", "migrate").code == 0
+    given: dict[str, Any] = {name.lower(): value for name, value in deployment.environment.items()}
+    names = ("first_name", "last_name", "address", "city", "state", "zip_code")
+    with open_warehouse(Settings(_env_file=None, **given)).session() as session:
+        session.execute(f"CREATE TABLE LEADS_DB.PUBLIC.LEADS ({', '.join(f'{name} VARCHAR' for name in names)})")
+    return deployment
+
+
+def test_snowflake_in_order_is_signed_in_to_under_both_roles_read_and_written(
+    on_snowflake: Deployment, account: Account
+) -> None:
+    account.control(forget=True)
+    ended = on_snowflake.command("doctor", "--json")
+    assert (ended.code, wrong(ended)) == (0, {})
+    assert {login["role"] for login in account.state()["logins"]} == {"LEADSCRUB_READER", "LEADSCRUB_WRITER"}
+    assert any(finding["what"].startswith("Snowflake's clock") for finding in ended.json)
+    made = [one["sql"].split()[:3] for one in account.statements() if "DOCTOR_SCRATCH" in one["sql"]]
+    assert made[0] == ["CREATE", "TRANSIENT", "TABLE"]
+    assert made[-1][:2] == ["DROP", "TABLE"]
+
+
+def test_local_touches_no_warehouse_and_no_vendor(on_snowflake: Deployment, account: Account) -> None:
+    account.control(forget=True)
+    nobody = {f"{name}_URL": f"http://127.0.0.1:9/{name}" for name in ("IDICORE_AUTH", "IDICORE_SEARCH", "CCC_API")}
+    ended = on_snowflake.command("doctor", "--local", "--json", **nobody)
+    assert (ended.code, wrong(ended)) == (0, {})
+    checks = {finding["check"] for finding in ended.json}
+    assert checks >= {"home", "ledger", "registry", "storage", "pools", "clock"}
+    assert not checks & {"warehouse", "sources", "idiCORE", "CCC"}
+    assert (account.state()["logins"], account.statements()) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("statement", "code", "role", "exit_code", "check", "text"),
+    [
+        ("sign-in", "390144", None, 1, "warehouse", "refused the sign-in: the private key"),
+        ("DOCTOR_SCRATCH", "003001", None, 1, "warehouse", "sql/snowflake"),
+        ("NOWHERE|LEADS", "003001", "LEADSCRUB_READER", 1, "sources", "SNOWFLAKE_READER_ROLE"),
+        ("DOCTOR_SCRATCH", "000608", None, 3, "warehouse", "SNOWFLAKE_WAREHOUSE is suspended"),
+    ],
+)
+def test_what_is_wrong_with_snowflake_is_named_with_the_next_step(
+    on_snowflake: Deployment,
+    account: Account,
+    statement: str,
+    code: str,
+    role: str | None,
+    exit_code: int,
+    check: str,
+    text: str,
+) -> None:
+    account.fault(statement, "error", code=code, role=role, times=99)
+    ended = on_snowflake.command("doctor", "--json")
+    assert text in " ".join(wrong(ended)[check])
+    assert "run leadscrub db migrate" not in " ".join(wrong(ended)[check])
+    assert ended.code == exit_code
 
 
 def test_a_person_reads_one_line_a_check(deployment: Deployment) -> None:

@@ -37,6 +37,7 @@ COMMANDS: Final = {
     "check": Entry("check:check", "Ask both lists about phone numbers."),
     "results": Entry("results:app", "Published leads: list, stats, export, withdraw."),
     "evidence": Entry("evidence:app", "Evidence of checks: verify, trace, export, prune."),
+    "db": Entry("db:app", "The warehouse's tables and views: plan, migrate, status."),
     "adopt": Entry("adopt:adopt", "Take over what an older system paid for, from its master table and cache."),
     "person": Entry("person:app", "Export or erase what is held about one person."),
     "ledger": Entry("ledger:app", "Paid lookups and what they cost."),

@@ -7,13 +7,14 @@ import asyncio
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Final, Literal
+from datetime import UTC, datetime
+from typing import Annotated, Final, Literal
 
 import pyarrow as pa
 import typer
 from rich.markup import escape
 
-from leadscrub_pipeline.cli.instance import pool_limits
+from leadscrub_pipeline.cli.instance import pool_limits, require_storage
 from leadscrub_pipeline.cli.output import DONE, FINDINGS, JsonOption, out, print_json, progress
 from leadscrub_pipeline.cli.pause import pause_text
 from leadscrub_pipeline.cli.scripts import lint_scripts
@@ -23,17 +24,20 @@ from leadscrub_pipeline.deployment import (
     open_registry,
     open_warehouse,
     purpose_of,
+    read_ledger,
 )
 from leadscrub_pipeline.domain.purposes import Purpose
 from leadscrub_pipeline.domain.scripts import read_scripts, script_paths
 from leadscrub_pipeline.errors import FailedError, LeadscrubError, UnavailableError
 from leadscrub_pipeline.settings import Settings, load_settings
 from leadscrub_pipeline.vendors.idicore import IdicoreClient
+from leadscrub_pipeline.warehouse.migration import read_status
 
 State = Literal["ok", "finding", "unavailable"]
 
 _FREE_BYTES: Final = 2_000_000_000
 _LOCK_WAIT: Final = 10.0
+_CLOCK_SECONDS: Final = 60
 _SCRATCH: Final = "DOCTOR_SCRATCH"
 
 
@@ -44,13 +48,24 @@ class Finding:
     what: str
 
 
-def doctor(*, as_json: JsonOption = False) -> None:
+def doctor(
+    *,
+    local: Annotated[
+        bool,
+        typer.Option(
+            "--local",
+            help="For probes: touch no warehouse and no vendor, so that no virtual warehouse is kept awake.",
+        ),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
     """Look whether everything a run needs is in order, without a paid call.
 
-    Ends with 0 when it is, 1 on findings, 3 when a dependency cannot be reached.
+    Each dependency is asked for the least that proves it: a sign-in, a read, a write that leaves nothing behind.
+    Ends with 0 when all is in order, 1 on findings, 3 when a dependency cannot be reached.
     """
     with progress("Looking"):
-        findings = examine()
+        findings = examine(local=local)
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
@@ -63,8 +78,8 @@ def doctor(*, as_json: JsonOption = False) -> None:
     )
 
 
-def examine() -> list[Finding]:
-    """All findings, those that are in order too."""
+def examine(*, local: bool = False) -> list[Finding]:
+    """All findings, those that are in order too; ``local`` leaves out warehouse and vendors."""
     try:
         settings = load_settings()
     except LeadscrubError as error:
@@ -75,6 +90,8 @@ def examine() -> list[Finding]:
     )
     findings = [Finding("settings", "ok", "All can be understood.")]
     for name, check in _CHECKS.items():
+        if local and name in _FAR:
+            continue
         try:
             findings += [Finding(name, state, what) for state, what in check(settings)]
         except LeadscrubError as error:
@@ -109,20 +126,78 @@ def _home(settings: Settings) -> Found:
 
 
 def _warehouse(settings: Settings) -> Found:
-    if not settings.warehouse_path.exists():
+    if not _is_made(settings):
         yield "ok", f"{settings.warehouse_path} is not made yet; the first run makes it."
         return
     written = pa.table({"value": ["written"]})
-    with open_warehouse(settings).session() as session:
+    warehouse = open_warehouse(settings)
+    with warehouse.session() as session:
         scratch = session.create_stage(_SCRATCH, written.schema, temporary=False)
         try:
             session.load(scratch, written)
             read = session.rows(f"SELECT value FROM {scratch}")
         finally:
             session.drop_stage(scratch)
+        (theirs,) = session.rows(f"SELECT {warehouse.dialect.now()}")[0]
     if read != [("written",)]:
         raise FailedError("What was written to the warehouse did not come back. Check its disk.")
-    yield "ok", "Opens, its tables are as declared, and it can be written and read."
+    changes = read_status(warehouse).changes
+    for change in changes:
+        yield "finding", f"{change.reason} See leadscrub db plan."
+    if not changes:
+        yield "ok", "Opens, its tables are as declared, and it can be written and read."
+    if settings.leadscrub_warehouse == "snowflake":
+        yield _difference("Snowflake's", theirs)
+
+
+def _is_made(settings: Settings) -> bool:
+    return settings.leadscrub_warehouse == "snowflake" or settings.warehouse_path.exists()
+
+
+def _sources(settings: Settings) -> Found:
+    """Whether the role that runs lead scripts may; the engine describes each result, and runs none."""
+    if not _is_made(settings):
+        yield "ok", "Not looked at before the first run has made the warehouse."
+        return
+    paths = script_paths(settings.leadscrub_scripts).values()
+    may_run = {linted.script for linted in lint_scripts(settings, paths) if linted.ok}
+    good = 0
+    with open_warehouse(settings).session(scripts=True) as session:
+        for script in read_scripts(settings.leadscrub_scripts):
+            if script.key not in may_run:
+                continue  # that is said already
+            try:
+                session.select_leads(script)
+            except UnavailableError:
+                raise
+            except LeadscrubError as error:
+                yield "finding", f"{script.key}: {error}"
+            else:
+                good += 1
+    if good:
+        yield "ok", f"{good} scripts could be run: their sources are there and may be read."
+
+
+def _clock(settings: Settings) -> Found:
+    """Expiry, leases and the age of lists are counted by this clock."""
+    now = datetime.now(UTC)
+    with read_ledger(settings) as ledger:
+        days = [] if ledger is None else [row.day for row in ledger.summary().rows]
+    if days and max(days) > now.date():
+        what = (
+            f"The ledger has lookups of {max(days)}, and this machine says {now.date()}: its clock is behind, "
+            "or was ahead. Set it before anybody is looked up."
+        )
+        yield "finding", what
+        return
+    yield "ok", f"{now:%Y-%m-%d %H:%M:%S} UTC, and nothing in the ledger is later."
+
+
+def _difference(whose: str, theirs: datetime) -> tuple[State, str]:
+    seconds = abs((datetime.now(UTC).replace(tzinfo=None) - theirs).total_seconds())
+    if seconds > _CLOCK_SECONDS:
+        return "finding", f"{whose} clock and this machine's differ by {seconds:,.0f} seconds. Set this machine's."
+    return "ok", f"{whose} clock and this machine's agree within {_CLOCK_SECONDS} seconds."
 
 
 def _answer_key(settings: Settings) -> Found:
@@ -139,8 +214,10 @@ def _ledger(settings: Settings) -> Found:
         yield "ok", f"{settings.ledger_path} is not made yet; the first run makes it."
         return
     with open_ledger(settings) as ledger:
+        ledger.desk.require_writable()
         summary, pause = ledger.summary(), ledger.desk.paused()
-    yield "ok", f"Opens, stamped {ledger.kind}; {summary.lookups:,} lookups, {summary.cost} dollars settled."
+    spent = f"{summary.lookups:,} lookups, {summary.cost} dollars settled"
+    yield "ok", f"Opens and can be written, stamped {ledger.kind}; {spent}."
     unknown = sum(row.lookups for row in summary.rows if row.outcome == "unknown")
     if unknown:
         yield "ok", f"{unknown:,} of unknown outcome, at most {summary.unknown_cost} dollars more."
@@ -153,7 +230,13 @@ def _registry(settings: Settings) -> Found:
         described = registry.describe()
         registry.require_fresh()
     age, limit = described["age_days"], described["max_age_days"]
-    yield "ok", f"{age} days old of at most {limit}, {described['area_codes']} area codes."
+    yield (
+        "ok",
+        (
+            f"Schema {described['schema']}, found by its index; {age} days old of at most {limit}, "
+            f"{described['area_codes']} area codes."
+        ),
+    )
 
 
 def _idicore(settings: Settings) -> Found:
@@ -221,6 +304,14 @@ def _purposes_of_scripts(settings: Settings) -> set[Purpose]:
     return found
 
 
+def _storage(settings: Settings) -> Found:
+    where = "PostgreSQL" if settings.dagster_postgres_url is not None else "SQLite"
+    if require_storage(settings):
+        yield "ok", f"Dagster's runs and events are in {where}; it can be written and read."
+    else:
+        yield "ok", f"Dagster's storage ({where}) is not made yet; leadscrub setup or the first run makes it."
+
+
 def _pools(settings: Settings) -> Found:
     limits = pool_limits(settings)
     for name, limit in limits.items():
@@ -239,10 +330,15 @@ _CHECKS: Final[dict[str, Callable[[Settings], Found]]] = {
     "scripts": _scripts,
     "purposes": _purposes,
     "warehouse": _warehouse,
+    "sources": _sources,
     "answer key": _answer_key,
     "ledger": _ledger,
+    "clock": _clock,
     "registry": _registry,
     "idiCORE": _idicore,
     "CCC": _ccc,
+    "storage": _storage,
     "pools": _pools,
 }
+_FAR: Final = frozenset({"warehouse", "sources", "idiCORE", "CCC"})
+"""Checks that touch the warehouse or a vendor."""

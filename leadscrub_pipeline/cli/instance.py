@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
+from uuid import uuid4
 
 import dagster as dg
 from sqlalchemy.exc import SQLAlchemyError
@@ -28,6 +29,7 @@ STORAGE_URL: Final = "DAGSTER_POSTGRES_URL"
 
 _CONFIG: Final = "dagster.yaml"
 _CONFIG_ON_POSTGRES: Final = "deploy/dagster.yaml"
+_DOCTOR: Final = "leadscrub/doctor"
 _PLACED: Final = ".dagster.yaml.placed"
 """The hash of the file as it was placed: one that still has it was not edited, and may be replaced."""
 
@@ -64,6 +66,23 @@ def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
             raise UnavailableError(f"Dagster's home {home} cannot be written ({type(error).__name__}).") from None
         with instance:
             yield instance
+
+
+def require_storage(settings: Settings) -> bool:
+    """Write a mark into the storage of runs and read it back; False when there is no instance yet.
+
+    Raises:
+        UnavailableError: it cannot be reached, read or written.
+    """
+    if not (dagster_home(settings) / _CONFIG).exists():
+        return False
+    written = {_DOCTOR: uuid4().hex}
+    with _at_home(settings), _storage_errors(settings), dg.DagsterInstance.get() as instance:
+        instance.run_storage.set_cursor_values(written)
+        if instance.run_storage.get_cursor_values({_DOCTOR}) != written:
+            raise UnavailableError("What was written to Dagster's storage did not come back.")
+        instance.get_run_records(limit=1)
+    return True
 
 
 def pool_limits(settings: Settings) -> dict[str, int | None]:

@@ -43,6 +43,15 @@ class LedgerDesk:
         self._writing = writing
         self._now = now
 
+    def require_writable(self) -> None:
+        """Take the writers' lock and commit a change that changes nothing.
+
+        Raises:
+            UnavailableError: the database cannot be written, or the lock was held all the time.
+        """
+        with self._writing("looking whether it can be written") as connection:
+            stamping.touch(connection)
+
     # --- pausing -----------------------------------------------------------------------
 
     def pause(self, reason: str | None = None) -> Pause:

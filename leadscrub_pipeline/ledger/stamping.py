@@ -56,6 +56,11 @@ def make(database: Database, *, kind: Kind, sealer: Sealer, code_key_version: in
     return made
 
 
+def touch(connection: Connection) -> None:
+    """A change that changes nothing."""
+    connection.execute(update(stamp).values(schema_version=stamp.c.schema_version))
+
+
 def upgrade(database: Database, found: Row[Any], *, code_key_version: int, now: int) -> Row[Any]:
     """Bring an older ledger up to this release, in one transaction; return its stamp.
 

@@ -12,7 +12,7 @@ from leadscrub_pipeline.warehouse.protocol import Dialect
 from leadscrub_pipeline.warehouse.schema import CALLABLE_PHONES, MASTER, PHONE_VERDICTS, WITHDRAWALS
 
 _VIEW: Final = """
-CREATE OR REPLACE VIEW {view} AS
+{create} AS
 WITH held AS (
 {held}
 ),
@@ -56,7 +56,7 @@ def view_definition(dialect: Dialect) -> str:
         for i in (1, 2, 3)
     )
     return _VIEW.format(
-        view=CALLABLE_PHONES,
+        create=dialect.create_or_replace_view(CALLABLE_PHONES),
         held=held,
         withdrawals=WITHDRAWALS.full_name,
         verdicts=PHONE_VERDICTS.full_name,

@@ -28,12 +28,16 @@ from leadscrub_pipeline.warehouse.duckdb_dialect import DuckdbDialect, output_ty
 from leadscrub_pipeline.warehouse.duckdb_engine import engine_with_sources, literal, shared_engine, show_source
 from leadscrub_pipeline.warehouse.duckdb_turns import tries_until, turn_at
 from leadscrub_pipeline.warehouse.preparation import (
+    SCHEMA_FACT,
     check_kind,
+    declared_checksum,
     is_older,
     read_stamps,
+    record,
     refuse_unsafe,
     store_facts,
     table_changes,
+    view_change,
     view_facts,
 )
 from leadscrub_pipeline.warehouse.protocol import OutputColumn
@@ -267,16 +271,16 @@ class DuckdbWarehouse:
         )
 
     @contextmanager
-    def session(self, *, scripts: bool = False) -> Iterator[DuckdbSession]:
+    def session(self, *, scripts: bool = False, prepared: bool = True) -> Iterator[DuckdbSession]:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with (
             turn_at(self.path, wait=self._lock_wait, busy=self._busy),
             self._connection(with_sources=scripts) as connection,
         ):
-            self._attach(connection)
+            self._attach(connection, is_needed=prepared)
             try:
                 session = DuckdbSession(connection, self)
-                if not self._prepared:
+                if prepared and not self._prepared:
                     _prepare(session, self.dialect, kind=self.kind)
                     failpoints.reached("prepare.after_commit")
                     self._prepared = True
@@ -285,6 +289,11 @@ class DuckdbWarehouse:
                 # The file is free for others as soon as it is detached.
                 with suppress(duckdb.Error):
                     connection.execute(f"DETACH {DATABASE}")
+
+    def prepare(self) -> None:
+        self._prepared = False
+        with self.session():
+            """A session makes what is missing when it is opened."""
 
     @contextmanager
     def _connection(self, *, with_sources: bool) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -321,7 +330,10 @@ class DuckdbWarehouse:
             "Wait for that run to end, or close the program that has the file open."
         )
 
-    def _attach(self, connection: duckdb.DuckDBPyConnection) -> None:
+    def _attach(self, connection: duckdb.DuckDBPyConnection, *, is_needed: bool) -> None:
+        if not is_needed and not self.path.exists():
+            connection.execute(f"ATTACH ':memory:' AS {DATABASE}")  # to look at it makes no file
+            return
         for _ in tries_until(time.monotonic() + self._lock_wait, self._busy):
             try:
                 connection.execute(f"ATTACH {literal(str(self.path))} AS {DATABASE}")
@@ -351,13 +363,17 @@ def _prepare(session: DuckdbSession, dialect: DuckdbDialect, *, kind: str) -> No
             refuse_unsafe(changes)
             for change in changes:
                 session.execute(change.statement)
+            record(session, changes)
             tables = session.stored_tables()
         check_kind(session, stamps, kind)
         facts = view_facts(session, _view())
         if any(stamps.get(name) != value for name, value in facts.items()):
-            session.execute(_view())
+            change = view_change(_view())
+            session.execute(change.statement)
+            record(session, [change])
             facts = view_facts(session, _view())
-        store_facts(session, stamps, {"schema_version": str(SCHEMA_VERSION), **facts, "tables": _checksum(tables)})
+        facts = {"schema_version": str(SCHEMA_VERSION), SCHEMA_FACT: _declared(), "tables": _checksum(tables), **facts}
+        store_facts(session, stamps, facts)
         failpoints.reached("prepare.before_commit")
 
 
@@ -368,3 +384,8 @@ def _checksum(tables: dict[tuple[str, str], str]) -> str:
 @functools.cache
 def _view() -> str:
     return callable_phones.view_definition(DuckdbDialect())
+
+
+@functools.cache
+def _declared() -> str:
+    return declared_checksum(DuckdbDialect())

@@ -58,6 +58,9 @@ class DuckdbDialect:
     def column_type(self, kind: ColumnType) -> str:
         return _TYPES[kind]
 
+    def create_or_replace_view(self, name: str) -> str:
+        return f"CREATE OR REPLACE VIEW {name}"
+
     def stage_type(self, kind: pa.DataType) -> str:
         return _ARROW_TYPES[kind]
 

@@ -7,31 +7,25 @@ which transaction, is the engine's business; so is how it reads its own catalogu
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Final, Protocol
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from leadscrub_pipeline.errors import RefusedError
 from leadscrub_pipeline.warehouse import callable_phones
-from leadscrub_pipeline.warehouse.protocol import Dialect, Session
-from leadscrub_pipeline.warehouse.schema import CALLABLE_PHONES, DATABASE, SCHEMA_VERSION, STAMP, TABLES, Table
+from leadscrub_pipeline.warehouse.protocol import Columns, Dialect, Found, Session
+from leadscrub_pipeline.warehouse.schema import (
+    CALLABLE_PHONES,
+    DATABASE,
+    SCHEMA_CHANGES,
+    SCHEMA_VERSION,
+    STAMP,
+    TABLES,
+    Table,
+)
 
-Columns = Mapping[str, str]
-"""Types by column, in lower case and in the engine's spelling."""
-Found = Mapping[tuple[str, str], Columns]
-"""Columns by schema and table, in upper case."""
-
+MICROSECOND: Final = timedelta(microseconds=1)
 SCHEMA_FACT: Final = "declared_schema"
 """Name in STAMP under which stands the checksum of what was declared when the tables were last brought up to date."""
-
-
-class Catalogue(Session, Protocol):
-    """A session that can say what its engine has."""
-
-    def found_columns(self) -> Found: ...
-
-    def stored_view(self) -> str:
-        """The view's definition as the engine gives it; empty when there is none."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,20 +37,32 @@ class Change:
     additive: bool
     reason: str
 
+    @property
+    def checksum(self) -> str:
+        return checksum(self.statement)
 
-def pending_changes(session: Catalogue, dialect: Dialect) -> list[Change]:
+
+def checksum(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def pending_changes(session: Session, dialect: Dialect) -> list[Change]:
     """What is missing or different, in the order in which it can be applied; empty when all is as declared."""
     found = session.found_columns()
     stamps = read_stamps(session) if (STAMP.schema, STAMP.name) in found else {}
     changes = table_changes(found, dialect, older=is_older(stamps))
     definition = callable_phones.view_definition(dialect)
     if any(stamps.get(name) != value for name, value in view_facts(session, definition).items()):
-        reason = "The view is missing, or its definition is not the declared one."
-        changes.append(Change(CALLABLE_PHONES, definition, additive=True, reason=reason))
+        changes.append(view_change(definition))
     return changes
 
 
-def apply(session: Catalogue, dialect: Dialect, changes: Sequence[Change], *, kind: str) -> None:
+def view_change(definition: str) -> Change:
+    reason = "The view is missing, or its definition is not the declared one."
+    return Change(CALLABLE_PHONES, definition, additive=True, reason=reason)
+
+
+def apply(session: Session, dialect: Dialect, changes: Sequence[Change], *, kind: str) -> None:
     """Carry out additive changes and note in STAMP what the warehouse then is.
 
     Raises:
@@ -64,12 +70,20 @@ def apply(session: Catalogue, dialect: Dialect, changes: Sequence[Change], *, ki
             changed then.
     """
     refuse_unsafe(changes)
-    is_new = any(change.target == STAMP.full_name for change in changes)
-    stamps = {} if is_new else read_stamps(session)
+    found = session.found_columns()
+    stamps = read_stamps(session) if (STAMP.schema, STAMP.name) in found else {}
     if stamps:
         require_kind(stamps, kind)
+    waiting: list[Change] = []
+    has_record = (SCHEMA_CHANGES.schema, SCHEMA_CHANGES.name) in found
     for change in changes:
         session.execute(change.statement)
+        waiting.append(change)
+        has_record = has_record or change.target == SCHEMA_CHANGES.full_name
+        # DDL commits by itself: each statement is recorded at once, and those before the record's own table with it.
+        if has_record:
+            record(session, waiting)
+            waiting = []
     check_kind(session, stamps, kind)
     definition = callable_phones.view_definition(dialect)
     facts = {
@@ -80,17 +94,37 @@ def apply(session: Catalogue, dialect: Dialect, changes: Sequence[Change], *, ki
     store_facts(session, stamps, facts)
 
 
+def record(session: Session, changes: Sequence[Change]) -> None:
+    """Write into SCHEMA_CHANGES what was carried out; times tell the order."""
+    if not changes:
+        return
+    now = datetime.now(UTC).replace(tzinfo=None)
+    places = ", ".join("(?, ?, ?, ?, ?)" for _ in changes)
+    values = [
+        value
+        for place, change in enumerate(changes)
+        for value in (now + place * MICROSECOND, SCHEMA_VERSION, change.target, change.statement, change.checksum)
+    ]
+    session.execute(f"INSERT INTO {SCHEMA_CHANGES.full_name} VALUES {places}", values)
+
+
 def table_changes(found: Found, dialect: Dialect, *, older: bool) -> list[Change]:
     """Schemas and tables to make, columns that an older release did not have, and what somebody else changed."""
     missing = [table for table in TABLES if (table.schema, table.name) not in found]
     changes = [
-        Change(f"{DATABASE}.{schema}", f"CREATE SCHEMA IF NOT EXISTS {DATABASE}.{schema}", additive=True, reason="New.")
-        for schema in sorted({table.schema for table in missing})
+        Change(
+            f"{DATABASE}.{schema}",
+            f"CREATE SCHEMA IF NOT EXISTS {DATABASE}.{schema}",
+            additive=True,
+            reason=f"Schema {schema} has no table; perhaps it is missing, too.",
+        )
+        for schema in sorted({table.schema for table in missing} - {schema for schema, _ in found})
     ]
     for table in TABLES:
         columns = found.get((table.schema, table.name))
         if columns is None:
-            changes.append(Change(table.full_name, _create_table(table, dialect), additive=True, reason="New."))
+            reason = f"Table {table.full_name} is missing. {table.description}"
+            changes.append(Change(table.full_name, _create_table(table, dialect), additive=True, reason=reason))
         else:
             changes += _column_changes(table, columns, dialect, older=older)
     return changes
@@ -98,7 +132,7 @@ def table_changes(found: Found, dialect: Dialect, *, older: bool) -> list[Change
 
 def _create_table(table: Table, dialect: Dialect) -> str:
     body = ", ".join(f"{column.name} {dialect.column_type(column.type)}" for column in table.columns)
-    return f"CREATE TABLE {table.full_name} ({body})"
+    return f"CREATE TABLE IF NOT EXISTS {table.full_name} ({body})"
 
 
 def _column_changes(table: Table, found: Columns, dialect: Dialect, *, older: bool) -> list[Change]:
@@ -108,7 +142,12 @@ def _column_changes(table: Table, found: Columns, dialect: Dialect, *, older: bo
         there = found.get(column.name)
         if there == wanted:
             continue
-        statement = f"ALTER TABLE {table.full_name} ADD COLUMN {column.name} {wanted}"
+        change = (
+            f"ADD COLUMN {column.name} {wanted}"
+            if there is None
+            else f"ALTER COLUMN {column.name} SET DATA TYPE {wanted}"
+        )
+        statement = f"ALTER TABLE {table.full_name} {change}"
         if there is None and older:
             changes.append(Change(table.full_name, statement, additive=True, reason=f"Column {column.name} is new."))
             continue
@@ -134,11 +173,15 @@ def refuse_unsafe(changes: Iterable[Change]) -> None:
 
 def declared_checksum(dialect: Dialect) -> str:
     """Of every statement that makes the declared schema on this engine."""
-    statements = [_create_table(table, dialect) for table in TABLES] + [callable_phones.view_definition(dialect)]
-    return hashlib.sha256("\n".join(statements).encode()).hexdigest()
+    return checksum("\n".join(declared_statements(dialect)))
 
 
-def view_facts(session: Catalogue, definition: str) -> dict[str, str]:
+def declared_statements(dialect: Dialect) -> list[str]:
+    """What makes every table and the view, in an order in which it can be run; running it again changes nothing."""
+    return [*(_create_table(table, dialect) for table in TABLES), callable_phones.view_definition(dialect)]
+
+
+def view_facts(session: Session, definition: str) -> dict[str, str]:
     """Checksums of the view as declared and as the engine has it; when one changed, the view is made anew."""
     stored = session.stored_view()
     return {

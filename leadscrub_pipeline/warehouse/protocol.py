@@ -5,7 +5,7 @@ spellings that differ between engines; statements themselves live with the table
 fill, in the subset of SQL both engines take.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -13,6 +13,11 @@ import pyarrow as pa
 
 from leadscrub_pipeline.domain.scripts import LeadScript
 from leadscrub_pipeline.warehouse.schema import ColumnType
+
+Columns = Mapping[str, str]
+"""Types by column, in lower case and in the engine's spelling."""
+Found = Mapping[tuple[str, str], Columns]
+"""Columns by schema and table, in upper case."""
 
 OutputType = Literal["text", "int", "float", "other"]
 
@@ -34,6 +39,7 @@ class Dialect(Protocol):
     def row_number(self) -> str: ...
     def now(self) -> str: ...
     def column_type(self, kind: ColumnType) -> str: ...
+    def create_or_replace_view(self, name: str) -> str: ...
 
 
 class Session(Protocol):
@@ -82,13 +88,21 @@ class Session(Protocol):
 
     def transaction(self) -> AbstractContextManager[None]: ...
 
+    def found_columns(self) -> Found:
+        """What the engine's catalogue says of all tables and views of the warehouse."""
+        ...
+
+    def stored_view(self) -> str:
+        """The definition of CALLABLE_PHONES as the engine gives it; empty when there is none."""
+        ...
+
     def select_leads(self, script: LeadScript) -> tuple[str, tuple[OutputColumn, ...]]:
         """Guard a lead script; return its statement for this engine and the columns it would give."""
         ...
 
 
 class Warehouse(Protocol):
-    """An engine. Making one opens nothing; its tables are made and checked at the first session."""
+    """An engine. Making one opens nothing; its tables are checked at the first session."""
 
     load_rows: int
     """As that of its sessions."""
@@ -96,8 +110,19 @@ class Warehouse(Protocol):
     @property
     def dialect(self) -> Dialect: ...
 
-    def session(self, *, scripts: bool = False) -> AbstractContextManager[Session]:
-        """Open a session; only one made for scripts sees the source tables."""
+    def session(self, *, scripts: bool = False, prepared: bool = True) -> AbstractContextManager[Session]:
+        """Open a session; only one made for scripts sees the source tables.
+
+        One that need not be ``prepared`` comes to the tables as they are: missing, of another release, or changed.
+        """
+        ...
+
+    def prepare(self) -> None:
+        """Make what is missing, and note it.
+
+        Raises:
+            RefusedError: somebody changed a table in a way that no release did. Nothing is changed then.
+        """
         ...
 
     def pages(self, select: str, params: Sequence[object], *, key: str, first: object, rows: int) -> Iterator[pa.Table]:

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Final, Literal
 
 DATABASE: Final = "PROCESSED_DATA_DB"
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 """Releases only add tables and columns; what an older warehouse lacks is added when it is opened."""
 
 ColumnType = Literal["text", "bool", "int", "timestamp", "json"]
@@ -218,6 +218,19 @@ STAMP: Final = Table(
     key=("name",),
 )
 
+SCHEMA_CHANGES: Final = Table(
+    "LEADSCRUB",
+    "SCHEMA_CHANGES",
+    "Statements by which the program made or changed tables and views here. Rows are only ever added.",
+    (
+        Column("applied_at", "timestamp", "UTC."),
+        Column("schema_version", "int", "Of the release that applied it."),
+        _text("target", "The schema, table or view."),
+        _text("statement", "As it was run."),
+        _text("checksum", "SHA-256 of the statement, in hex."),
+    ),
+)
+
 ERASED: Final = "erased"
 """Outcome and record id in PERSON_CACHE of a person whose data was erased."""
 
@@ -253,6 +266,7 @@ MASTER: Final = Table(
 )
 
 TABLES: Final = (
+    SCHEMA_CHANGES,
     RAW_LEADS,
     REJECTED_LEADS,
     ENRICHED_CONTACTS,

@@ -21,7 +21,13 @@ from sqlglot import Dialect, TokenType
 from leadscrub_pipeline.domain.guard import guard
 from leadscrub_pipeline.domain.scripts import LeadScript
 from leadscrub_pipeline.errors import FailedError, LeadscrubError, RefusedError
-from leadscrub_pipeline.warehouse.preparation import SCHEMA_FACT, declared_checksum, require_kind
+from leadscrub_pipeline.warehouse.preparation import (
+    SCHEMA_FACT,
+    apply,
+    declared_checksum,
+    pending_changes,
+    require_kind,
+)
 from leadscrub_pipeline.warehouse.protocol import OutputColumn
 from leadscrub_pipeline.warehouse.schema import CALLABLE_PHONES, DATABASE, STAMP, TABLES
 from leadscrub_pipeline.warehouse.snowflake_connection import Connect, QueryTag, SignIn
@@ -227,7 +233,7 @@ class SnowflakeWarehouse:
 
     @contextmanager
     def session(self, *, scripts: bool = False, prepared: bool = True) -> Iterator[SnowflakeSession]:  # noqa: ARG002
-        """Open a session; one for ``leadscrub db`` comes to tables that are not ``prepared``.
+        """Open a session.
 
         Raises:
             RefusedError: the tables are not those of this release, or the warehouse is of the other kind.
@@ -236,6 +242,7 @@ class SnowflakeWarehouse:
             connection = self._idle.pop() if self._idle else self.new_connection()
         session = SnowflakeSession(self, connection)
         try:
+            connection.sign_in()
             if prepared and not self._prepared:
                 self._check(session)
             yield session
@@ -246,6 +253,10 @@ class SnowflakeWarehouse:
                     self._idle.append(connection)
             else:
                 connection.close()
+
+    def prepare(self) -> None:
+        with self.session(prepared=False) as session:
+            apply(session, self.dialect, pending_changes(session, self.dialect), kind=self.kind)
 
     def pages(self, select: str, params: Sequence[object], *, key: str, first: object, rows: int) -> Iterator[pa.Table]:
         with self.session() as session:

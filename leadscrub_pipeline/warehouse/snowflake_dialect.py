@@ -55,6 +55,10 @@ class SnowflakeDialect:
     def column_type(self, kind: ColumnType) -> str:
         return _TYPES[kind]
 
+    def create_or_replace_view(self, name: str) -> str:
+        # Without COPY GRANTS whoever was given the view loses it at each release that changes it.
+        return f"CREATE OR REPLACE VIEW {name} COPY GRANTS"
+
     def stage_type(self, kind: pa.DataType) -> str:
         return _STAGE_TYPES[kind]
 

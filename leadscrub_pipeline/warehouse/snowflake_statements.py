@@ -44,6 +44,15 @@ class SnowflakeConnection:
         self.is_sound = True
         """Whether the next session may go on with it."""
 
+    def sign_in(self) -> None:
+        """Sign in now, unless that was done.
+
+        Raises:
+            UnavailableError: Snowflake does not answer.
+            RefusedError: the sign-in was refused.
+        """
+        self._call(lambda _connection: None)
+
     def run(self, sql: str, params: Sequence[object] = (), *, file: IO[bytes] | None = None) -> Any:  # noqa: ANN401
         """Run one statement and return the connector's cursor.
 

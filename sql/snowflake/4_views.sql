@@ -1,0 +1,48 @@
+-- Which numbers may be called. Written by
+--   python -m leadscrub_pipeline_tests.snowflake_setup
+
+USE ROLE LEADSCRUB_WRITER;
+
+CREATE OR REPLACE VIEW PROCESSED_DATA_DB.PUBLIC.CALLABLE_PHONES COPY GRANTS AS
+WITH held AS (
+  SELECT record_id, processed_at, in_litigator_list, phone_1 AS phone,
+    additional_data:provenance.contact.is_dead::VARCHAR AS is_dead,
+    additional_data:provenance.contact.phone_1.disconnected::VARCHAR AS disconnected
+  FROM PROCESSED_DATA_DB.PUBLIC.MASTER_PROCESSED_DB
+  UNION ALL
+  SELECT record_id, processed_at, in_litigator_list, phone_2 AS phone,
+    additional_data:provenance.contact.is_dead::VARCHAR AS is_dead,
+    additional_data:provenance.contact.phone_2.disconnected::VARCHAR AS disconnected
+  FROM PROCESSED_DATA_DB.PUBLIC.MASTER_PROCESSED_DB
+  UNION ALL
+  SELECT record_id, processed_at, in_litigator_list, phone_3 AS phone,
+    additional_data:provenance.contact.is_dead::VARCHAR AS is_dead,
+    additional_data:provenance.contact.phone_3.disconnected::VARCHAR AS disconnected
+  FROM PROCESSED_DATA_DB.PUBLIC.MASTER_PROCESSED_DB
+),
+holders AS (
+  SELECT
+    h.phone,
+    COUNT(*) AS holders,
+    SUM(CASE
+      WHEN h.in_litigator_list = FALSE AND h.is_dead IS DISTINCT FROM 'true'
+        AND h.disconnected IS DISTINCT FROM 'true' AND w.record_id IS NULL THEN 1
+      ELSE 0
+    END) AS free_holders
+  FROM held AS h
+  LEFT JOIN PROCESSED_DATA_DB.LEADSCRUB.WITHDRAWALS AS w ON w.record_id = h.record_id AND w.withdrawn_at >= h.processed_at
+  WHERE h.phone IS NOT NULL
+  GROUP BY h.phone
+)
+SELECT
+  h.phone,
+  CASE WHEN ccc.valid_until < dnc.valid_until THEN ccc.valid_until ELSE dnc.valid_until END AS valid_until,
+  ccc.checked_at AS litigator_checked_at,
+  dnc.checked_at AS dnc_checked_at,
+  dnc.list_version AS dnc_list_version
+FROM holders AS h
+JOIN PROCESSED_DATA_DB.LEADSCRUB.PHONE_VERDICTS AS ccc
+  ON ccc.phone = h.phone AND ccc.source = 'ccc' AND ccc.verdict = 'clear' AND ccc.valid_until > CAST(CONVERT_TIMEZONE('UTC', CURRENT_TIMESTAMP()) AS TIMESTAMP_NTZ)
+JOIN PROCESSED_DATA_DB.LEADSCRUB.PHONE_VERDICTS AS dnc
+  ON dnc.phone = h.phone AND dnc.source = 'dnc' AND dnc.verdict = 'clear' AND dnc.valid_until > CAST(CONVERT_TIMEZONE('UTC', CURRENT_TIMESTAMP()) AS TIMESTAMP_NTZ)
+WHERE h.holders = h.free_holders;
