@@ -42,7 +42,7 @@ WHERE NOT EXISTS (
 # A number once found listed stays so until the source answers again: no answer clears nothing. Of two
 # answers the newer counts, whichever is stored last: a run that still reads last month's list must not
 # clear what another has found on this month's.
-_MERGE: Final = f"""
+MERGE_VERDICTS: Final = f"""
 MERGE INTO {PHONE_VERDICTS.full_name} AS t
 USING {{stage}} AS s
 ON t.phone = s.phone AND t.source = s.source
@@ -111,7 +111,7 @@ def store_answers(session: Session, check: Check, end: ChainEnd, answers: Sequen
         session.execute(
             f"INSERT INTO {SCRUB_EVIDENCE.full_name} ({names}) SELECT {names} FROM {stage} ORDER BY sequence"
         )
-        session.execute(_MERGE.format(stage=stage))
+        session.execute(MERGE_VERDICTS.format(stage=stage))
         failpoints.reached("answers.before_commit")
     failpoints.reached("answers.after_commit")
     session.drop_stage(stage)

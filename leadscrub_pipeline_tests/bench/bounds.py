@@ -44,6 +44,14 @@ BOUNDS: Final = (
         "us",
         5.0,
     ),
+    Bound("200,000 rows merged into a million, DuckDB: time over the same by hand", "duckdb_merge", "ratio", "x", 1.3),
+    Bound(
+        "200,000 rows merged into a million, Snowflake's connector and the emulator: time over the same by hand",
+        "snowflake_merge",
+        "ratio",
+        "x",
+        1.5,
+    ),
     Bound("200 leads, no latency: five assets over an empty run of five", "overhead", "over_seconds", "s", 2.0),
     Bound("100,000 leads end to end: peak memory of the run", "end_to_end_100k", "peak_mb", "MB", 700.0),
     Bound(

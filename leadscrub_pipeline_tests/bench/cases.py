@@ -70,10 +70,24 @@ def _evidence_verify() -> dict[str, float]:
     return evidence_verify()
 
 
+def _duckdb_merge() -> dict[str, float]:
+    from leadscrub_pipeline_tests.bench.merge_cases import duckdb_merge  # noqa: PLC0415 - as in start_up
+
+    return duckdb_merge()
+
+
+def _snowflake_merge() -> dict[str, float]:
+    from leadscrub_pipeline_tests.bench.merge_cases import snowflake_merge  # noqa: PLC0415 - as in start_up
+
+    return snowflake_merge()
+
+
 CASES: Final[Mapping[str, Callable[[], dict[str, float]]]] = {
     "enrichment": enrichment,
     "ledger_and_evidence": _ledger_and_evidence,
     "evidence_verify": _evidence_verify,
+    "duckdb_merge": _duckdb_merge,
+    "snowflake_merge": _snowflake_merge,
     "overhead": overhead,
     "end_to_end_10k": lambda: end_to_end(10_000),
     "end_to_end_100k": lambda: end_to_end(100_000),
