@@ -80,11 +80,14 @@ def snowflake_merge() -> dict[str, float]:
             def by_hand(rows: pa.Table) -> None:
                 pq.write_table(rows, file)
                 cursor = connection.cursor()
+                copy = (
+                    f"COPY INTO {stage} FROM @{DATABASE}.LEADSCRUB.%BY_HAND/{file.name} "
+                    "FILE_FORMAT = (TYPE = PARQUET USE_LOGICAL_TYPE = TRUE) MATCH_BY_COLUMN_NAME = CASE_INSENSITIVE"
+                )
                 for statement in (
                     f"CREATE OR REPLACE TRANSIENT TABLE {stage} ({body})",
                     f"PUT file://{file} @{DATABASE}.LEADSCRUB.%BY_HAND AUTO_COMPRESS = FALSE OVERWRITE = TRUE",
-                    f"COPY INTO {stage} FROM @{DATABASE}.LEADSCRUB.%BY_HAND/{file.name} "
-                    "FILE_FORMAT = (TYPE = PARQUET USE_LOGICAL_TYPE = TRUE) MATCH_BY_COLUMN_NAME = CASE_INSENSITIVE",
+                    copy,
                     "BEGIN TRANSACTION",
                     MERGE_VERDICTS.format(stage=stage),
                     "COMMIT",
