@@ -55,6 +55,7 @@ WHEN NOT MATCHED THEN INSERT ({", ".join(PHONE_VERDICTS.column_names)})
   VALUES ({", ".join("s." + name for name in PHONE_VERDICTS.column_names)})
 """
 
+_ROWS_AT_A_TIME: Final = 10_000
 _ROW_SCHEMA: Final = pa.schema([SCHEMA.field(name) for name in PLAIN_COLUMNS])
 
 
@@ -102,8 +103,7 @@ def phones_to_ask(
 
 def store_answers(session: Session, check: Check, end: ChainEnd, answers: Sequence[Checked]) -> ChainEnd:
     """Append the evidence to its chain and merge the verdicts, both or neither; return the chain's new end."""
-    rows = [_row(check, checked, sequence) for sequence, checked in enumerate(answers, start=end.rows + 1)]
-    evidence, new_end = end.linked(to_table(rows, _ROW_SCHEMA))
+    evidence, new_end = end.linked(_table(check, answers, first=end.rows + 1))
     stage = session.create_stage("answers", SCHEMA)
     session.load(stage, evidence)
     with session.transaction():
@@ -152,6 +152,21 @@ def verdict_counts(session: Session, table: Table, check: Check) -> dict[str, in
         )
     )
     return counts
+
+
+def _table(check: Check, answers: Sequence[Checked], *, first: int) -> pa.Table:
+    """Rows of evidence before their chain; in parts, because rows of Python take five times the room of Arrow's."""
+    parts = [
+        to_table(
+            [
+                _row(check, checked, sequence)
+                for sequence, checked in enumerate(answers[start : start + _ROWS_AT_A_TIME], start=first + start)
+            ],
+            _ROW_SCHEMA,
+        )
+        for start in range(0, len(answers), _ROWS_AT_A_TIME)
+    ]
+    return pa.concat_tables(parts) if parts else _ROW_SCHEMA.empty_table()
 
 
 def _row(check: Check, checked: Checked, sequence: int) -> dict[str, object]:
