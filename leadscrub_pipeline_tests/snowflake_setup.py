@@ -33,8 +33,8 @@ def files() -> dict[str, str]:
 
 
 def _laid_out(table: str) -> str:
-    """A column a line."""
-    head, _, columns = table.partition(" (")
+    """A column a line, and to be run again."""
+    head, _, columns = table.replace("CREATE TABLE", "CREATE TABLE IF NOT EXISTS", 1).partition(" (")
     lines = columns.removesuffix(")").split(", ")
     return head + " (\n  " + ",\n  ".join(lines) + "\n)"
 

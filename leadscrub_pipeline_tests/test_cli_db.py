@@ -9,10 +9,12 @@ import pytest
 from sqlglot import Dialect, TokenType
 
 from leadscrub_pipeline.deployment import open_warehouse
+from leadscrub_pipeline.errors import RefusedError
 from leadscrub_pipeline.settings import Settings
 from leadscrub_pipeline.warehouse.preparation import checksum, declared_statements
 from leadscrub_pipeline.warehouse.protocol import Warehouse
 from leadscrub_pipeline.warehouse.schema import CALLABLE_PHONES, MASTER, SCHEMA_CHANGES, SLICES, STAMP, TABLES
+from leadscrub_pipeline.warehouse.snowflake import _declared_type as declared_type
 from leadscrub_pipeline.warehouse.snowflake_dialect import SnowflakeDialect
 from leadscrub_pipeline_tests import snowflake_setup
 from leadscrub_pipeline_tests.cli_deployment import Deployment, Ended, deployment_in
@@ -105,7 +107,7 @@ def test_a_column_of_a_later_release_is_added_and_noted(deployment: Deployment) 
         (f"ALTER TABLE {SLICES.full_name} DROP COLUMN details", "ADD COLUMN details VARCHAR"),
         (
             f"ALTER TABLE {SLICES.full_name} ALTER COLUMN row_count SET DATA TYPE VARCHAR",
-            r"ALTER COLUMN row_count SET DATA TYPE (BIGINT|NUMBER\(38,0\))",
+            r"(ALTER COLUMN row_count SET DATA TYPE BIGINT|RENAME COLUMN row_count TO row_count_before; ALTER)",
         ),
     ],
 )
@@ -126,7 +128,7 @@ def test_what_somebody_changed_is_refused_with_the_statement_to_run_and_nothing_
     assert re.search(rf"ALTER TABLE {SLICES.full_name} {put_right}", refused.err)
     assert columns_of(deployment) == before, "not even the table that is missing is made"
     (statement,) = [change["statement"] for change in planned.json["changes"] if not change["additive"]]
-    execute(deployment, statement)
+    execute(deployment, *statement.split("; "))
     assert db(deployment, "migrate").code == 0
     assert db(deployment, "status").code == 0
 
@@ -152,8 +154,44 @@ def test_a_record_that_somebody_edited_is_seen(deployment: Deployment) -> None:
     assert "edited" in deployment.command("db", "status").out
 
 
+def test_columns_that_were_put_back_last_take_their_own_values(deployment: Deployment) -> None:
+    db(deployment, "migrate")
+    before = db(deployment, "status").json["applied"]
+    for table, column, kind in ((STAMP, "name", "VARCHAR"), (SCHEMA_CHANGES, "target", "VARCHAR")):
+        name = table.full_name
+        execute(
+            deployment,
+            f"ALTER TABLE {name} RENAME COLUMN {column} TO other",
+            f"ALTER TABLE {name} ADD COLUMN {column} {kind}",
+            f"UPDATE {name} SET {column} = other",
+            f"ALTER TABLE {name} DROP COLUMN other",
+            f"DROP VIEW {CALLABLE_PHONES}",
+        )
+        assert db(deployment, "migrate").code == 0
+    status = db(deployment, "status")
+    assert (status.code, status.json["kind"]) == (0, "demo")
+    applied = status.json["applied"]
+    assert applied[: len(before)] == before
+    assert {one["target"] for one in applied[len(before) :]} == {CALLABLE_PHONES}
+
+
+def test_tables_of_a_newer_release_are_left_alone(deployment: Deployment) -> None:
+    db(deployment, "migrate")
+    execute(
+        deployment,
+        f"UPDATE {STAMP.full_name} SET value = '99' WHERE name = 'schema_version'",
+        f"UPDATE {STAMP.full_name} SET value = 'other' WHERE name IN ('callable_phones', 'declared_schema')",
+    )
+    ended = deployment.command("db", "migrate")
+    assert (ended.code, "newer release" in ended.err) == (4, True)
+    with pytest.raises(RefusedError, match="newer release"), warehouse_of(deployment).session():
+        pass
+
+
 def test_a_warehouse_of_the_other_kind_is_not_migrated(deployment: Deployment) -> None:
     db(deployment, "migrate")
+    live = deployment.command("db", "status", LEADSCRUB_KIND="live")
+    assert (live.code, "stamped demo" in live.err) == (1, True)
     execute(deployment, f"DROP TABLE {SLICES.full_name}")
     ended = deployment.command("db", "migrate", LEADSCRUB_KIND="live")
     assert (ended.code, "stamped demo" in ended.err) == (4, True)
@@ -163,7 +201,7 @@ def test_a_warehouse_of_the_other_kind_is_not_migrated(deployment: Deployment) -
 def test_a_migration_that_broke_off_is_gone_on_with_and_every_statement_is_noted_once(
     on_snowflake: Deployment, account: Account
 ) -> None:
-    account.fault("CREATE TABLE IF NOT EXISTS .*PHONE_VERDICTS", "error", code="003001", sqlstate="42501")
+    account.fault("CREATE TABLE .*PHONE_VERDICTS", "error", code="003001", sqlstate="42501")
     broken = on_snowflake.command("db", "migrate")
     assert broken.code == 4
     assert "sql/snowflake" in broken.err
@@ -176,6 +214,34 @@ def test_a_migration_that_broke_off_is_gone_on_with_and_every_statement_is_noted
     assert len(applied) == len(set(applied))
     assert set(declared_statements(SnowflakeDialect())) <= set(applied)
     assert db(on_snowflake, "status").code == 0
+
+
+def test_a_table_of_another_role_is_not_taken_for_made(on_snowflake: Deployment, account: Account) -> None:
+    account.fault("CREATE TABLE .*MASTER_PROCESSED_DB", "error", code="002002", sqlstate="42710")
+    ended = on_snowflake.command("db", "migrate")
+    assert ended.code == 4
+    assert "PROCESSED_DATA_DB.PUBLIC.MASTER_PROCESSED_DB could not be made" in ended.err
+    assert "GRANT OWNERSHIP" in ended.err
+    applied = {one["target"] for one in db(on_snowflake, "status").json["applied"]}
+    assert MASTER.full_name not in applied
+
+
+@pytest.mark.parametrize("command", ["status", "plan", "migrate"])
+def test_a_database_that_is_not_there_is_named_with_the_file_that_makes_it(
+    on_snowflake: Deployment, account: Account, command: str
+) -> None:
+    account.fault("INFORMATION_SCHEMA.COLUMNS", "error", code="002003", sqlstate="02000")
+    ended = on_snowflake.command("db", command)
+    assert ended.code == 4
+    assert "sql/snowflake/2_database.sql" in ended.err
+
+
+def test_a_column_too_short_for_ours_is_a_change_and_a_long_one_is_none() -> None:
+    assert declared_type("TEXT", None, None, 16_777_216) == "VARCHAR"
+    assert declared_type("TEXT", None, None, 134_217_728) == "VARCHAR"
+    assert declared_type("TEXT", None, None, 2) == "VARCHAR(2)"
+    statement = SnowflakeDialect().change_type("t", "state", "VARCHAR(2)", "VARCHAR")
+    assert statement == "ALTER TABLE t ALTER COLUMN state SET DATA TYPE VARCHAR(16777216)"
 
 
 # --- sql/snowflake ----------------------------------------------------------------------

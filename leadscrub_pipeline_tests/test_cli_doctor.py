@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from leadscrub_pipeline.deployment import open_warehouse
 from leadscrub_pipeline.ledger import Ledger, database
 from leadscrub_pipeline.settings import Settings
 from leadscrub_pipeline.simulators import Fault
+from leadscrub_pipeline.warehouse.schema import SLICES
 from leadscrub_pipeline_tests.cli_deployment import Deployment, Ended, deployment_in
 from leadscrub_pipeline_tests.ledger_support import HIT, keys, look_up
 from leadscrub_pipeline_tests.snowflake_server import Account
@@ -135,6 +137,23 @@ def test_dagsters_storage_that_cannot_be_written_is_unavailable(deployment: Depl
     assert "storage" in wrong(ended)
 
 
+def test_a_pool_without_a_limit_is_a_finding(deployment: Deployment) -> None:
+    assert deployment.command("setup").code == 0
+    with deployment.instance() as instance:
+        instance.event_log_storage.delete_concurrency_limit("ccc")
+    ended = deployment.command("doctor", "--json")
+    assert (ended.code, list(wrong(ended))) == (1, ["pools"])
+    assert "Pool ccc has no limit" in wrong(ended)["pools"][0]
+
+
+def test_a_disk_that_is_nearly_full_is_a_finding(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    little = SimpleNamespace(free=1_000_000_000)
+    monkeypatch.setattr("leadscrub_pipeline.cli.doctor.shutil.disk_usage", lambda _path: little)
+    ended = deployment.command("doctor", "--json")
+    assert (ended.code, list(wrong(ended))) == (1, ["home"])
+    assert "Only 1.0 GB" in wrong(ended)["home"][0]
+
+
 def test_a_clock_that_is_behind_the_ledger_is_a_finding(deployment: Deployment) -> None:
     tomorrow = datetime.now(UTC) + timedelta(days=1)
     with Ledger.open(deployment.home / "ledger.sqlite", kind="demo", clock=lambda: tomorrow) as ledger:
@@ -144,7 +163,7 @@ def test_a_clock_that_is_behind_the_ledger_is_a_finding(deployment: Deployment) 
     assert f"lookups of {tomorrow.date()}" in wrong(ended)["clock"][0]
 
 
-def test_a_table_that_somebody_changed_and_a_source_that_is_gone_are_findings(deployment: Deployment) -> None:
+def test_a_source_that_is_gone_is_a_finding(deployment: Deployment) -> None:
     assert deployment.command("db", "migrate").code == 0
     assert wrong(deployment.command("doctor", "--json")) == {}
     deployment.write_script("gone", "SELECT * FROM LEADS_DB.PUBLIC.NOWHERE")
@@ -191,12 +210,23 @@ def test_local_touches_no_warehouse_and_no_vendor(on_snowflake: Deployment, acco
     assert (account.state()["logins"], account.statements()) == ([], [])
 
 
+def test_a_table_that_somebody_changed_is_a_finding(on_snowflake: Deployment) -> None:
+    given: dict[str, Any] = {name.lower(): value for name, value in on_snowflake.environment.items()}
+    with open_warehouse(Settings(_env_file=None, **given)).session() as session:
+        session.execute(f"ALTER TABLE {SLICES.full_name} DROP COLUMN details")
+    ended = on_snowflake.command("doctor", "--json")
+    assert ended.code == 1
+    assert f"ALTER TABLE {SLICES.full_name} ADD COLUMN details VARCHAR" in wrong(ended)["warehouse"][0]
+
+
 @pytest.mark.parametrize(
     ("statement", "code", "role", "exit_code", "check", "text"),
     [
+        ("STAGE_DOCTOR_SCRATCH.* AS SELECT", "003001", "LEADSCRUB_READER", 1, "sources", "5_grants.sql"),
+        ("FACT", "000606", None, 1, "warehouse", "No virtual warehouse is in use"),
         ("sign-in", "390144", None, 1, "warehouse", "refused the sign-in: the private key"),
         ("DOCTOR_SCRATCH", "003001", None, 1, "warehouse", "sql/snowflake"),
-        ("NOWHERE|LEADS", "003001", "LEADSCRUB_READER", 1, "sources", "SNOWFLAKE_READER_ROLE"),
+        ("LEADS_DB", "003001", "LEADSCRUB_READER", 1, "sources", "SNOWFLAKE_READER_ROLE"),
         ("DOCTOR_SCRATCH", "000608", None, 3, "warehouse", "SNOWFLAKE_WAREHOUSE is suspended"),
     ],
 )

@@ -6,13 +6,18 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from leadscrub_pipeline.deployment import open_warehouse
 from leadscrub_pipeline.errors import FailedError, LeadscrubError, RefusedError, UnavailableError
+from leadscrub_pipeline.settings import Settings
 from leadscrub_pipeline.warehouse.leads import LeadSelection
 from leadscrub_pipeline.warehouse.schema import MASTER, RAW_LEADS, SLICES
+from leadscrub_pipeline.warehouse.snowflake import SnowflakeWarehouse
+from leadscrub_pipeline.warehouse.snowflake_connection import QueryTag
 from leadscrub_pipeline_tests.graph import Graph, people
 from leadscrub_pipeline_tests.snowflake_server import Account
 from leadscrub_pipeline_tests.test_snowflake_pipeline import bring, leftovers, snowflake_graph
@@ -173,7 +178,47 @@ def select(own: Engine, script: object) -> None:
         LeadSelection(session, warehouse.dialect, script, now=NOW).run()  # type: ignore[arg-type]
 
 
-def test_a_load_that_lost_rows_is_an_error(own: Engine, trouble: Account) -> None:
+@pytest.mark.parametrize(("action", "code"), [("error", "253003"), ("drop", "000000"), ("status", "000000")])
+def test_a_stage_that_takes_no_file_leaves_the_slice_and_nothing_behind(
+    own: Engine, trouble: Account, action: str, code: str
+) -> None:
+    fill(own, "leads", "run-1", 3)
+    trouble.control(faults=[{"match": "^PUT", "action": action, "code": code, "times": 99}])
+    with pytest.raises(LeadscrubError) as error:
+        fill(own, "leads", "run-2", 5)
+    assert PERSONAL not in str(error.value)
+    trouble.control(faults=[])
+    assert count(own, "leads") == 3
+    fill(own, "leads", "run-3", 7)
+    assert count(own, "leads") == 7
+
+
+def test_leftovers_are_those_of_the_same_work_and_old_ones_and_no_others(own: Engine) -> None:
+    def opened(asset: str) -> SnowflakeWarehouse:
+        given = own.environment
+        settings = Settings(_env_file=None, **{name.lower(): value for name, value in given.items()})  # type: ignore[arg-type]
+        tag = QueryTag(run="run", asset=asset, partition="leads")
+        made = open_warehouse(settings, tag=tag)
+        assert isinstance(made, SnowflakeWarehouse)
+        return made
+
+    def stages(warehouse: SnowflakeWarehouse) -> set[str]:
+        with warehouse.session() as session:
+            return {name for _, name in session.found_columns() if name.startswith("STAGE_")}
+
+    mine, other = opened("mine"), opened("other")
+    names = [mine.new_stage_name("mine"), other.new_stage_name("other")]
+    today = names[1].split("_")[-3]
+    old = names[1].replace(today, f"{datetime.now(UTC) - timedelta(days=5):%Y%m%d}")
+    with own.open().session() as session:
+        for name in (*names, old):
+            session.execute(f"CREATE TRANSIENT TABLE {name} (value VARCHAR)")
+    with opened("mine").session() as session:
+        session.drop_stage(session.create_stage("new", VALUES))
+    assert stages(mine) == {names[1].split(".")[-1]}, "another partition's own work of today stays"
+
+
+def test_a_load_that_is_broken_off_by_snowflake_is_an_error(own: Engine, trouble: Account) -> None:
     warehouse = own.open()
     with warehouse.session() as session:
         stage = session.create_stage("lost", VALUES)

@@ -49,7 +49,9 @@ def test_missing_settings_are_named_all_at_once() -> None:
     assert "SNOWFLAKE_USER" not in str(error.value)
 
 
-@pytest.mark.parametrize("role", ["ACCOUNTADMIN", "accountadmin", '"ACCOUNTADMIN"', " AccountAdmin "])
+@pytest.mark.parametrize(
+    "role", ["ACCOUNTADMIN", "accountadmin", '"ACCOUNTADMIN"', " AccountAdmin ", ' "ACCOUNTADMIN" ']
+)
 def test_accountadmin_is_refused_however_it_is_written(role: str) -> None:
     with pytest.raises(RefusedError, match="SNOWFLAKE_ROLE: ACCOUNTADMIN"):
         SignIn.of(settings(snowflake_role=role))

@@ -66,6 +66,10 @@ class Engine:
         with self.open().session() as session:
             body = ", ".join(f'"{name}" {kind}' for name, kind in columns.items())
             session.execute(f"CREATE OR REPLACE TABLE {full_name} ({body})")
+            if self.name == "live":
+                reader = self.environment["SNOWFLAKE_READER_ROLE"]
+                session.execute(f"GRANT USAGE ON SCHEMA PROCESSED_DATA_DB.PUBLIC TO ROLE {reader}")
+                session.execute(f"GRANT SELECT ON TABLE {full_name} TO ROLE {reader}")
             for row in rows:
                 session.execute(f"INSERT INTO {full_name} VALUES ({', '.join('?' for _ in row)})", row)
         return full_name

@@ -4,7 +4,7 @@ What differs and how it is put right is warehouse/preparation.py's business.
 """
 
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 import typer
 from rich.markup import escape
@@ -19,7 +19,7 @@ from leadscrub_pipeline.warehouse.schema import DATABASE, SCHEMA_VERSION
 
 app = typer.Typer(help="The warehouse's tables and views: plan, migrate, status.", no_args_is_help=True)
 
-SHOWN = 10
+_SHOWN: Final = 10
 
 
 @app.command()
@@ -42,13 +42,12 @@ def status(*, as_json: JsonOption = False) -> None:
                     "target": _short(one.target),
                     "checksum": _mark(one),
                 }
-                for one in found.applied[-SHOWN:]
+                for one in found.applied[-_SHOWN:]
             ]
-            more = f" (the last {SHOWN} of {len(found.applied)})" if len(found.applied) > SHOWN else ""
+            more = f" (the last {_SHOWN} of {len(found.applied)})" if len(found.applied) > _SHOWN else ""
             print_table(f"Applied by the program{more}", rows)
-        note(_advice(found))
-    edited = any(not one.is_intact for one in found.applied)
-    if not found.is_current or edited:
+        note(_advice(settings, found))
+    if not found.is_current or _edited(found) or _is_of_other_kind(settings, found):
         raise typer.Exit(FINDINGS)
 
 
@@ -68,7 +67,7 @@ def plan(*, as_json: JsonOption = False) -> None:
             mark = "" if change.additive else " By hand:"
             out.print(escape(f"--{mark} {change.reason}"), soft_wrap=True)
             out.print(escape(f"{change.statement};\n"), soft_wrap=True)
-        note(_advice(found))
+        note(_advice(settings, found))
     if any(not change.additive for change in found.changes):
         raise typer.Exit(FINDINGS)
 
@@ -133,7 +132,20 @@ def _mark(one: Applied) -> str:
     return f"{one.checksum[:12]}" if one.is_intact else "edited: not that of its statement"
 
 
-def _advice(found: Status) -> str:
+def _edited(found: Status) -> list[Applied]:
+    return [one for one in found.applied if not one.is_intact]
+
+
+def _is_of_other_kind(settings: Settings, found: Status) -> bool:
+    return found.kind not in (None, deployment_kind(settings))
+
+
+def _advice(settings: Settings, found: Status) -> str:
+    if _is_of_other_kind(settings, found):
+        return (
+            f"This warehouse is stamped {found.kind}, and the settings are for {deployment_kind(settings)}: every run "
+            "refuses it. Use a warehouse of that kind, or set the vendors' addresses."
+        )
     by_hand = [change for change in found.changes if not change.additive]
     if by_hand:
         return (
@@ -144,4 +156,9 @@ def _advice(found: Status) -> str:
         return f"{len(found.changes):,} statements are to be applied. Run: leadscrub db migrate"
     if not found.is_recorded:
         return "The tables are as declared, and that is not recorded yet. Run: leadscrub db migrate"
+    if edited := _edited(found):
+        return (
+            f"All is as this release declares it. {len(edited):,} rows of SCHEMA_CHANGES were edited: their statement "
+            "is not that of their checksum. Put it back, or delete those rows when you know why."
+        )
     return "All is as this release declares it."

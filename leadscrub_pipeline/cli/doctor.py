@@ -6,6 +6,7 @@ Each check says what it found and what to do next. What a part needs to be in or
 import asyncio
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Final, Literal
@@ -28,7 +29,7 @@ from leadscrub_pipeline.deployment import (
 )
 from leadscrub_pipeline.domain.purposes import Purpose
 from leadscrub_pipeline.domain.scripts import read_scripts, script_paths
-from leadscrub_pipeline.errors import FailedError, LeadscrubError, UnavailableError
+from leadscrub_pipeline.errors import FailedError, LeadscrubError, RefusedError, UnavailableError
 from leadscrub_pipeline.settings import Settings, load_settings
 from leadscrub_pipeline.vendors.idicore import IdicoreClient
 from leadscrub_pipeline.warehouse.migration import read_status
@@ -137,7 +138,8 @@ def _warehouse(settings: Settings) -> Found:
             session.load(scratch, written)
             read = session.rows(f"SELECT value FROM {scratch}")
         finally:
-            session.drop_stage(scratch)
+            with suppress(LeadscrubError):  # what went wrong before matters more
+                session.drop_stage(scratch)
         (theirs,) = session.rows(f"SELECT {warehouse.dialect.now()}")[0]
     if read != [("written",)]:
         raise FailedError("What was written to the warehouse did not come back. Check its disk.")
@@ -163,6 +165,16 @@ def _sources(settings: Settings) -> Found:
     may_run = {linted.script for linted in lint_scripts(settings, paths) if linted.ok}
     good = 0
     with open_warehouse(settings).session(scripts=True) as session:
+        # A script's result is a stage table: the reading role makes it, and the writing one takes it from there.
+        try:
+            scratch = session.create_stage_as(_SCRATCH, "SELECT 1 AS value", script=True)
+            session.rows(f"SELECT value FROM {scratch}")
+            session.drop_stage(scratch)
+        except RefusedError as error:
+            raise RefusedError(
+                "SNOWFLAKE_READER_ROLE could not make a stage table in PROCESSED_DATA_DB.LEADSCRUB, or SNOWFLAKE_ROLE "
+                f"could not take it over: see sql/snowflake/5_grants.sql and 1_roles.sql. {error}"
+            ) from None
         for script in read_scripts(settings.leadscrub_scripts):
             if script.key not in may_run:
                 continue  # that is said already
@@ -257,6 +269,7 @@ def _idicore(settings: Settings) -> Found:
 
 
 def _ccc(settings: Settings) -> Found:
+    yield "ok", "Not asked: it has no sign-in, and a question may be billed."
     if settings.ccc_api_key is None:
         yield "finding", "CCC_API_KEY is not set, so no litigator check can be made."
     if settings.ccc_control_numbers:

@@ -121,6 +121,7 @@ def lint_scripts(settings: Settings, paths: Iterable[Path]) -> list[Linted]:
         allowed=settings.leadscrub_allowed_databases,
         database=settings.snowflake_database,
         schema=settings.snowflake_schema,
+        is_embedded=settings.leadscrub_warehouse == "duckdb",
     )
     results = []
     for path in paths:

@@ -34,6 +34,7 @@ from leadscrub_pipeline.warehouse.preparation import (
     is_older,
     read_stamps,
     record,
+    refuse_newer,
     refuse_unsafe,
     store_facts,
     table_changes,
@@ -41,7 +42,7 @@ from leadscrub_pipeline.warehouse.preparation import (
     view_facts,
 )
 from leadscrub_pipeline.warehouse.protocol import OutputColumn
-from leadscrub_pipeline.warehouse.schema import CALLABLE_PHONES, DATABASE, SCHEMA_VERSION, STAMP, TABLES
+from leadscrub_pipeline.warehouse.schema import CALLABLE_PHONES, DATABASE, SCHEMA_VERSION, TABLES
 from leadscrub_pipeline.warehouse.sources import Readable, SourceTable, find_sources, readable
 
 _MISSING_NAME: Final = re.compile(
@@ -268,6 +269,7 @@ class DuckdbWarehouse:
             allowed=self._allowed_databases,
             database=self._default_database,
             schema=self._default_schema,
+            is_embedded=True,
         )
 
     @contextmanager
@@ -292,8 +294,8 @@ class DuckdbWarehouse:
 
     def prepare(self) -> None:
         self._prepared = False
-        with self.session():
-            """A session makes what is missing when it is opened."""
+        with self.session() as session:
+            session.rows("SELECT 1")  # what is missing was made when it was opened
 
     @contextmanager
     def _connection(self, *, with_sources: bool) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -356,7 +358,8 @@ def _prepare(session: DuckdbSession, dialect: DuckdbDialect, *, kind: str) -> No
     """
     with session.transaction():
         tables = session.stored_tables()
-        stamps = read_stamps(session) if (STAMP.schema, STAMP.name) in tables else {}
+        stamps = read_stamps(session, tables)
+        refuse_newer(stamps)
         older = is_older(stamps)
         if older or stamps.get("tables") != _checksum(tables):
             changes = table_changes(session.found_columns(), dialect, older=older)

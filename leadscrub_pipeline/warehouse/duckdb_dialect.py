@@ -61,6 +61,9 @@ class DuckdbDialect:
     def create_or_replace_view(self, name: str) -> str:
         return f"CREATE OR REPLACE VIEW {name}"
 
+    def change_type(self, table: str, column: str, _there: str, wanted: str) -> str:
+        return f"ALTER TABLE {table} ALTER COLUMN {column} SET DATA TYPE {wanted}"
+
     def stage_type(self, kind: pa.DataType) -> str:
         return _ARROW_TYPES[kind]
 

@@ -13,9 +13,10 @@ from leadscrub_pipeline.warehouse.preparation import (
     declared_checksum,
     pending_changes,
     read_stamps,
+    schema_version,
 )
 from leadscrub_pipeline.warehouse.protocol import Warehouse
-from leadscrub_pipeline.warehouse.schema import SCHEMA_CHANGES, STAMP
+from leadscrub_pipeline.warehouse.schema import SCHEMA_CHANGES
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +61,16 @@ def read_status(warehouse: Warehouse) -> Status:
     """
     with warehouse.session(prepared=False) as session:
         found = session.found_columns()
-        stamps = read_stamps(session) if (STAMP.schema, STAMP.name) in found else {}
+        stamps = read_stamps(session, found)
         applied = []
         if (SCHEMA_CHANGES.schema, SCHEMA_CHANGES.name) in found:
             names = ", ".join(SCHEMA_CHANGES.column_names)
             rows = session.rows(f"SELECT {names} FROM {SCHEMA_CHANGES.full_name} ORDER BY applied_at")
             applied = [Applied(*row) for row in rows]
         changes = pending_changes(session, warehouse.dialect)
-    # The first release did not say which it was.
-    version = stamps.get("schema_version", "1" if stamps else None)
     return Status(
         kind=stamps.get("kind"),
-        schema_version=None if version is None else int(version),
+        schema_version=schema_version(stamps),
         changes=changes,
         applied=applied,
         is_recorded=stamps.get(SCHEMA_FACT) == declared_checksum(warehouse.dialect),

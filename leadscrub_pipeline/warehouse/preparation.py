@@ -5,7 +5,7 @@ which transaction, is the engine's business; so is how it reads its own catalogu
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -23,7 +23,7 @@ from leadscrub_pipeline.warehouse.schema import (
     Table,
 )
 
-MICROSECOND: Final = timedelta(microseconds=1)
+_MICROSECOND: Final = timedelta(microseconds=1)
 SCHEMA_FACT: Final = "declared_schema"
 """Name in STAMP under which stands the checksum of what was declared when the tables were last brought up to date."""
 
@@ -49,7 +49,7 @@ def checksum(text: str) -> str:
 def pending_changes(session: Session, dialect: Dialect) -> list[Change]:
     """What is missing or different, in the order in which it can be applied; empty when all is as declared."""
     found = session.found_columns()
-    stamps = read_stamps(session) if (STAMP.schema, STAMP.name) in found else {}
+    stamps = read_stamps(session, found)
     changes = table_changes(found, dialect, older=is_older(stamps))
     definition = callable_phones.view_definition(dialect)
     if any(stamps.get(name) != value for name, value in view_facts(session, definition).items()):
@@ -71,13 +71,17 @@ def apply(session: Session, dialect: Dialect, changes: Sequence[Change], *, kind
     """
     refuse_unsafe(changes)
     found = session.found_columns()
-    stamps = read_stamps(session) if (STAMP.schema, STAMP.name) in found else {}
+    stamps = read_stamps(session, found)
+    refuse_newer(stamps)
     if stamps:
         require_kind(stamps, kind)
     waiting: list[Change] = []
     has_record = (SCHEMA_CHANGES.schema, SCHEMA_CHANGES.name) in found
     for change in changes:
-        session.execute(change.statement)
+        try:
+            session.execute(change.statement)
+        except RefusedError as error:
+            raise RefusedError(f"{change.target} could not be made or changed. {error}") from None
         waiting.append(change)
         has_record = has_record or change.target == SCHEMA_CHANGES.full_name
         # DDL commits by itself: each statement is recorded at once, and those before the record's own table with it.
@@ -99,13 +103,14 @@ def record(session: Session, changes: Sequence[Change]) -> None:
     if not changes:
         return
     now = datetime.now(UTC).replace(tzinfo=None)
+    names = ", ".join(SCHEMA_CHANGES.column_names)
     places = ", ".join("(?, ?, ?, ?, ?)" for _ in changes)
     values = [
         value
         for place, change in enumerate(changes)
-        for value in (now + place * MICROSECOND, SCHEMA_VERSION, change.target, change.statement, change.checksum)
+        for value in (now + place * _MICROSECOND, SCHEMA_VERSION, change.target, change.statement, change.checksum)
     ]
-    session.execute(f"INSERT INTO {SCHEMA_CHANGES.full_name} VALUES {places}", values)
+    session.execute(f"INSERT INTO {SCHEMA_CHANGES.full_name} ({names}) VALUES {places}", values)
 
 
 def table_changes(found: Found, dialect: Dialect, *, older: bool) -> list[Change]:
@@ -132,7 +137,8 @@ def table_changes(found: Found, dialect: Dialect, *, older: bool) -> list[Change
 
 def _create_table(table: Table, dialect: Dialect) -> str:
     body = ", ".join(f"{column.name} {dialect.column_type(column.type)}" for column in table.columns)
-    return f"CREATE TABLE IF NOT EXISTS {table.full_name} ({body})"
+    # Without IF NOT EXISTS: a table of somebody else's, which the role does not see, must not pass for made.
+    return f"CREATE TABLE {table.full_name} ({body})"
 
 
 def _column_changes(table: Table, found: Columns, dialect: Dialect, *, older: bool) -> list[Change]:
@@ -142,12 +148,11 @@ def _column_changes(table: Table, found: Columns, dialect: Dialect, *, older: bo
         there = found.get(column.name)
         if there == wanted:
             continue
-        change = (
-            f"ADD COLUMN {column.name} {wanted}"
+        statement = (
+            f"ALTER TABLE {table.full_name} ADD COLUMN {column.name} {wanted}"
             if there is None
-            else f"ALTER COLUMN {column.name} SET DATA TYPE {wanted}"
+            else dialect.change_type(table.full_name, column.name, there, wanted)
         )
-        statement = f"ALTER TABLE {table.full_name} {change}"
         if there is None and older:
             changes.append(Change(table.full_name, statement, additive=True, reason=f"Column {column.name} is new."))
             continue
@@ -166,9 +171,9 @@ def refuse_unsafe(changes: Iterable[Change]) -> None:
     Raises:
         RefusedError: somebody changed a table in a way that no release did; the text has the statement to run by hand.
     """
-    for change in changes:
-        if not change.additive:
-            raise RefusedError(change.reason)
+    reasons = [change.reason for change in changes if not change.additive]
+    if reasons:
+        raise RefusedError(" ".join([*reasons, "leadscrub db plan prints all that is different."]))
 
 
 def declared_checksum(dialect: Dialect) -> str:
@@ -177,7 +182,7 @@ def declared_checksum(dialect: Dialect) -> str:
 
 
 def declared_statements(dialect: Dialect) -> list[str]:
-    """What makes every table and the view, in an order in which it can be run; running it again changes nothing."""
+    """What makes every table and the view, in an order in which it can be run."""
     return [*(_create_table(table, dialect) for table in TABLES), callable_phones.view_definition(dialect)]
 
 
@@ -190,14 +195,36 @@ def view_facts(session: Session, definition: str) -> dict[str, str]:
     }
 
 
-def read_stamps(session: Session) -> dict[str, str]:
+def read_stamps(session: Session, tables: Container[tuple[str, str]]) -> dict[str, str]:
+    """What STAMP says; nothing when it is not among the tables that are there."""
+    if (STAMP.schema, STAMP.name) not in tables:
+        return {}
     return dict(session.rows(f"SELECT name, value FROM {STAMP.full_name}"))
+
+
+def schema_version(stamps: Mapping[str, str]) -> int | None:
+    """Version of the release that last brought the tables up to date; None when none did."""
+    # The first release did not say which it was.
+    return int(stamps.get("schema_version", "1")) if stamps else None
 
 
 def is_older(stamps: Mapping[str, str]) -> bool:
     """Whether an older release made the tables, or nobody did."""
-    # The first release did not say which it was, and 0 is a warehouse that is made now.
-    return int(stamps.get("schema_version", "1" if stamps else "0")) < SCHEMA_VERSION
+    return (schema_version(stamps) or 0) < SCHEMA_VERSION
+
+
+def refuse_newer(stamps: Mapping[str, str]) -> None:
+    """An older host would put its own view back, which may let more be called.
+
+    Raises:
+        RefusedError: a newer release made the tables.
+    """
+    version = schema_version(stamps)
+    if version is not None and version > SCHEMA_VERSION:
+        raise RefusedError(
+            f"The tables of {DATABASE} were made by a newer release (schema version {version}; this one has "
+            f"{SCHEMA_VERSION}). Bring this host's leadscrub_pipeline up to date."
+        )
 
 
 def check_kind(session: Session, stamps: Mapping[str, str], kind: str) -> None:
@@ -208,16 +235,19 @@ def check_kind(session: Session, stamps: Mapping[str, str], kind: str) -> None:
     """
     if "kind" not in stamps:
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        session.execute(f"INSERT INTO {STAMP.full_name} VALUES ('kind', ?), ('created_at', ?)", [kind, now])
+        session.execute(
+            f"INSERT INTO {STAMP.full_name} (name, value) VALUES ('kind', ?), ('created_at', ?)", [kind, now]
+        )
         return
     require_kind(stamps, kind)
 
 
 def require_kind(stamps: Mapping[str, str], kind: str) -> None:
-    if stamps["kind"] != kind:
+    stamped = stamps.get("kind", "by nobody")
+    if stamped != kind:
         raise RefusedError(
-            f"This warehouse is stamped {stamps['kind']}, and the settings are for {kind}. "
-            "Set LEADSCRUB_HOME to a folder of that kind; simulated answers never mix with real ones."
+            f"This warehouse is stamped {stamped}, and the settings are for {kind}; simulated answers never mix with "
+            "real ones. Set LEADSCRUB_HOME to a folder of that kind, or SNOWFLAKE_ACCOUNT to such an account."
         )
 
 
@@ -226,4 +256,4 @@ def store_facts(session: Session, stamps: Mapping[str, str], facts: Mapping[str,
     for name, value in facts.items():
         if stamps.get(name) != value:
             session.execute(f"DELETE FROM {STAMP.full_name} WHERE name = ?", [name])
-            session.execute(f"INSERT INTO {STAMP.full_name} VALUES (?, ?)", [name, value])
+            session.execute(f"INSERT INTO {STAMP.full_name} (name, value) VALUES (?, ?)", [name, value])

@@ -41,6 +41,10 @@ class Dialect(Protocol):
     def column_type(self, kind: ColumnType) -> str: ...
     def create_or_replace_view(self, name: str) -> str: ...
 
+    def change_type(self, table: str, column: str, there: str, wanted: str) -> str:
+        """What somebody can run by hand to make another type of a column, its values kept."""
+        ...
+
 
 class Session(Protocol):
     """One connection. Timestamps go in and come out as naive UTC."""

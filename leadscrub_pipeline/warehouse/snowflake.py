@@ -26,12 +26,13 @@ from leadscrub_pipeline.warehouse.preparation import (
     apply,
     declared_checksum,
     pending_changes,
+    refuse_newer,
     require_kind,
 )
 from leadscrub_pipeline.warehouse.protocol import OutputColumn
 from leadscrub_pipeline.warehouse.schema import CALLABLE_PHONES, DATABASE, STAMP, TABLES
-from leadscrub_pipeline.warehouse.snowflake_connection import Connect, QueryTag, SignIn
-from leadscrub_pipeline.warehouse.snowflake_dialect import SnowflakeDialect, inlined, output_type
+from leadscrub_pipeline.warehouse.snowflake_connection import Connect, NotThereError, QueryTag, SignIn
+from leadscrub_pipeline.warehouse.snowflake_dialect import TEXT_LENGTH, SnowflakeDialect, inlined, output_type
 from leadscrub_pipeline.warehouse.snowflake_loading import ROWS_A_LOAD, load
 from leadscrub_pipeline.warehouse.snowflake_statements import SnowflakeConnection
 from leadscrub_pipeline.warehouse.sources import Readable, readable
@@ -66,11 +67,16 @@ class SnowflakeSession:
         return count if isinstance(count, int) and count > 0 else 0
 
     def rows(self, sql: str, params: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        return [tuple(row) for row in self._connection.run(sql, params).fetchall()]
+        cursor = self._connection.run(sql, params)
+        return [tuple(row) for row in self._connection.fetched(cursor.fetchall)]
 
     def table(self, sql: str, params: Sequence[object] = ()) -> pa.Table:
         cursor = self._connection.run(sql, params)
-        return as_declared(cursor.fetch_arrow_all(force_return_table=True, force_microsecond_precision=True))
+        return as_declared(
+            self._connection.fetched(
+                lambda: cursor.fetch_arrow_all(force_return_table=True, force_microsecond_precision=True)
+            )
+        )
 
     def load(self, table: str, data: pa.Table) -> int:
         return load(self._connection, table, data)
@@ -118,11 +124,19 @@ class SnowflakeSession:
     def found_columns(self) -> dict[tuple[str, str], dict[str, str]]:
         schemas = sorted({table.schema for table in TABLES})
         found: dict[tuple[str, str], dict[str, str]] = {}
-        for schema, table, column, *kind in self.rows(
-            "SELECT table_schema, table_name, column_name, data_type, numeric_precision, numeric_scale "
-            f"FROM {DATABASE}.INFORMATION_SCHEMA.COLUMNS WHERE table_schema IN ({', '.join('?' for _ in schemas)})",
-            schemas,
-        ):
+        places = ", ".join("?" for _ in schemas)
+        query = (
+            "SELECT table_schema, table_name, column_name, data_type, numeric_precision, numeric_scale, "
+            "character_maximum_length "
+            f"FROM {DATABASE}.INFORMATION_SCHEMA.COLUMNS WHERE table_schema IN ({places})"
+        )
+        try:
+            rows = self.rows(query, schemas)
+        except NotThereError:
+            raise NotThereError(
+                f"{DATABASE} is not there, or SNOWFLAKE_ROLE lacks USAGE on it. sql/snowflake/2_database.sql makes it."
+            ) from None
+        for schema, table, column, *kind in rows:
             found.setdefault((schema, table), {})[column.lower()] = _declared_type(*kind)
         return found
 
@@ -159,7 +173,8 @@ class SnowflakeSession:
         cursor = self._connection.run(sql, params)
         waiting: list[pa.Table] = []
         count = 0
-        for batch in cursor.fetch_arrow_batches(force_microsecond_precision=True):
+        batches = iter(cursor.fetch_arrow_batches(force_microsecond_precision=True))
+        while (batch := self._connection.fetched(lambda: next(batches, None))) is not None:
             waiting.append(as_declared(batch))
             count += batch.num_rows
             if count < rows:
@@ -228,11 +243,15 @@ class SnowflakeWarehouse:
     @property
     def readable(self) -> Readable:
         return readable(
-            (), allowed=self._allowed_databases, database=self._sign_in.database, schema=self._sign_in.schema
+            (),
+            allowed=self._allowed_databases,
+            database=self._sign_in.database,
+            schema=self._sign_in.schema,
+            is_embedded=False,
         )
 
     @contextmanager
-    def session(self, *, scripts: bool = False, prepared: bool = True) -> Iterator[SnowflakeSession]:  # noqa: ARG002
+    def session(self, *, scripts: bool = False, prepared: bool = True) -> Iterator[SnowflakeSession]:  # noqa: ARG002 - it signs in for scripts when one comes
         """Open a session.
 
         Raises:
@@ -288,11 +307,12 @@ class SnowflakeWarehouse:
     def _check(self, session: SnowflakeSession) -> None:
         try:
             facts, stages = session.facts_and_stages()
-        except RefusedError as error:
+        except NotThereError:
             raise RefusedError(
-                f"The tables of {DATABASE} cannot be read: run leadscrub db migrate, which makes them; or the role "
-                f"lacks USAGE on the database. {error}"
+                f"The tables of {DATABASE} cannot be read: run leadscrub db migrate, which makes them; or "
+                "SNOWFLAKE_ROLE lacks USAGE on the database."
             ) from None
+        refuse_newer(facts)
         if facts.get(SCHEMA_FACT) != declared_checksum(self.dialect):
             raise RefusedError(
                 f"The tables of {DATABASE} are not those of this release. Run leadscrub db migrate; "
@@ -324,11 +344,11 @@ def _as_declared(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.cast(column, pa.string()) if pa.types.is_large_string(kind) else column
 
 
-def _declared_type(data_type: str, precision: int | None, scale: int | None) -> str:
-    """A column's type as SnowflakeDialect writes it; lengths and fractions that hold ours are as good."""
+def _declared_type(data_type: str, precision: int | None, scale: int | None, length: int | None) -> str:
+    """A column's type as SnowflakeDialect writes it; a length that holds ours is as good, and so is any fraction."""
     match data_type:
         case "TEXT":
-            return "VARCHAR"
+            return "VARCHAR" if length is None or length >= TEXT_LENGTH else f"VARCHAR({length})"
         case "NUMBER":
             return f"NUMBER({precision},{scale})"
         case "TIMESTAMP_NTZ":

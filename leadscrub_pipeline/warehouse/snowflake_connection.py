@@ -193,7 +193,8 @@ def _check_roles(role: str, reader_role: str, *, allow_accountadmin: bool) -> No
 
 
 def _folded(name: str) -> str:
-    return name[1:-1] if name.startswith('"') and name.endswith('"') and len(name) > 1 else name.strip().upper()
+    name = name.strip()
+    return name[1:-1] if name.startswith('"') and name.endswith('"') and len(name) > 1 else name.upper()
 
 
 def _private_key(settings: Settings) -> bytes:
@@ -281,6 +282,9 @@ _SIGN_IN: Final[Mapping[int, str]] = {
 }
 _REFUSED: Final[Mapping[int, str]] = {
     606: "No virtual warehouse is in use: SNOWFLAKE_WAREHOUSE does not exist, or the role lacks USAGE on it.",
+    2002: "A table or view of that name is there already, and SNOWFLAKE_ROLE does not see it: it belongs to another "
+    "role. GRANT OWNERSHIP ON it TO ROLE SNOWFLAKE_ROLE COPY CURRENT GRANTS (see sql/snowflake/2_database.sql), then "
+    "run leadscrub db migrate again.",
     3001: "The role lacks a grant for a statement. Compare its grants with sql/snowflake and run what is missing.",
     3003: "The role lacks a grant for a statement. Compare its grants with sql/snowflake and run what is missing.",
     3041: "The role lacks a grant for a statement. Compare its grants with sql/snowflake and run what is missing.",
@@ -294,6 +298,10 @@ _AWAY: Final[Mapping[int, str]] = {
 _CHANGED: Final = frozenset({904, 2003, 2043})
 _LOADING: Final = range(100_000, 100_200)
 """Errors of COPY INTO about the rows of a file."""
+
+
+class NotThereError(RefusedError):
+    """A table, column or database is not there, or the role may not see it."""
 
 
 def is_expired(error: Exception) -> bool:
@@ -323,7 +331,7 @@ def statement_error(error: Exception, *, timeout: int) -> LeadscrubError:
     if code in _REFUSED:
         return RefusedError(f"{_REFUSED[code]} ({shown})")
     if code in _CHANGED:
-        return RefusedError(
+        return NotThereError(
             f"A table, stage or column is not there, or the role may not see it ({shown}). Run leadscrub db status: "
             "it names what was changed; then leadscrub db migrate, or the grants of sql/snowflake."
         )

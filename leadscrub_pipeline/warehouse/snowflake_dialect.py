@@ -26,6 +26,8 @@ _STAGE_TYPES: Final = {
     pa.int64(): "NUMBER(38,0)",
     pa.timestamp("us"): "TIMESTAMP_NTZ(6)",
 }
+TEXT_LENGTH: Final = 16_777_216
+"""Characters that a VARCHAR without a length holds."""
 _FIXED, _REAL, _TEXT = 0, 1, 2
 """Type codes of the connector's result metadata."""
 
@@ -58,6 +60,16 @@ class SnowflakeDialect:
     def create_or_replace_view(self, name: str) -> str:
         # Without COPY GRANTS whoever was given the view loses it at each release that changes it.
         return f"CREATE OR REPLACE VIEW {name} COPY GRANTS"
+
+    def change_type(self, table: str, column: str, there: str, wanted: str) -> str:
+        if there.startswith("VARCHAR") and wanted == "VARCHAR":
+            return f"ALTER TABLE {table} ALTER COLUMN {column} SET DATA TYPE {wanted}({TEXT_LENGTH})"
+        # Snowflake makes a column longer and nothing else of it.
+        return (
+            f"ALTER TABLE {table} RENAME COLUMN {column} TO {column}_before; "
+            f"ALTER TABLE {table} ADD COLUMN {column} {wanted}; "
+            f"UPDATE {table} SET {column} = CAST({column}_before AS {wanted})"
+        )
 
     def stage_type(self, kind: pa.DataType) -> str:
         return _STAGE_TYPES[kind]

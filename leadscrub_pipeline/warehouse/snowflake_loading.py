@@ -36,7 +36,8 @@ def load(connection: SnowflakeConnection, table: str, data: pa.Table) -> int:
     stage = f"@{database}.{schema}.%{name}"
     file = f"{uuid4().hex}.parquet"
     connection.run(f"PUT file:///{file} {stage} AUTO_COMPRESS = FALSE", file=_parquet(data))
-    loaded = _rows_loaded(connection.run(_COPY.format(table=table, stage=stage, file=file).strip()))
+    cursor = connection.run(_COPY.format(table=table, stage=stage, file=file).strip())
+    loaded = connection.fetched(lambda: _rows_loaded(cursor))
     if loaded != data.num_rows:
         raise FailedError(
             f"{data.num_rows:,} rows were sent to {table} and {loaded:,} were loaded, so nothing is done with them. "

@@ -77,6 +77,19 @@ class SnowflakeConnection:
 
         return self._call(execute)
 
+    def fetched(self, fetch: Callable[[], T]) -> T:
+        """What a cursor gives: the later parts of a result are downloads, which fail by themselves.
+
+        Raises:
+            UnavailableError: Snowflake or its storage does not answer.
+            FailedError: the result cannot be read.
+        """
+        try:
+            return fetch()
+        except Exception as error:  # noqa: BLE001 - as in _call
+            self.is_sound = False
+            raise statement_error(error, timeout=self._sign_in.statement_timeout) from None
+
     def describe(self, sql: str) -> list[Any]:
         """Names and types of the columns that a SELECT would give; it is not run."""
         found: list[Any] = self._call(lambda connection: connection.cursor().describe(sql))

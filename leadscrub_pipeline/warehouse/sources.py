@@ -63,9 +63,18 @@ class Readable(NamedTuple):
 
 
 def readable(
-    sources: Iterable[SourceTable], *, allowed: Collection[str], database: str | None, schema: str | None
+    sources: Iterable[SourceTable],
+    *,
+    allowed: Collection[str],
+    database: str | None,
+    schema: str | None,
+    is_embedded: bool,
 ) -> Readable:
-    """The databases of the settings, or of the source tables; the default is the set one, or the only one there is."""
+    """The databases of the settings, or of the source tables; the default is the set one.
+
+    On the embedded engine it is the only one there is, too. Snowflake would take a name without a database for one
+    of the user's own default, which nobody has judged.
+    """
     databases = tuple(name.upper() for name in allowed) or tuple(sorted({source.database for source in sources}))
-    default = database.upper() if database else databases[0] if len(databases) == 1 else None
+    default = database.upper() if database else databases[0] if is_embedded and len(databases) == 1 else None
     return Readable(databases, default, (schema or "PUBLIC").upper())

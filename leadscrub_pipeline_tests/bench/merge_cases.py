@@ -11,7 +11,7 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import duckdb
 import pyarrow as pa
@@ -23,6 +23,9 @@ from leadscrub_pipeline.warehouse.arrow import arrow_schema
 from leadscrub_pipeline.warehouse.phone_verdicts import MERGE_VERDICTS
 from leadscrub_pipeline.warehouse.protocol import Warehouse
 from leadscrub_pipeline.warehouse.schema import DATABASE, PHONE_VERDICTS
+
+if TYPE_CHECKING:
+    from leadscrub_pipeline_tests.snowflake_server import Account
 
 ROWS: Final = 1_000_000
 MERGED: Final = 200_000
@@ -58,11 +61,18 @@ def duckdb_merge() -> dict[str, float]:
 
 def snowflake_merge() -> dict[str, float]:
     """A session's stage, load and MERGE beside PUT, COPY INTO and MERGE with the connector alone, on one server."""
-    from leadscrub_pipeline.warehouse.snowflake_connection import QueryTag, SignIn, by_connector  # noqa: PLC0415
-    from leadscrub_pipeline_tests.snowflake_server import Account, server_port, stop_server  # noqa: PLC0415
+    from leadscrub_pipeline_tests.snowflake_server import Account, server_port, stop_server  # noqa: PLC0415 - for this case only
 
     os.environ["LEADSCRUB_ENV_FILE"] = ""
-    account = Account(server_port())
+    try:
+        return _snowflake_merge(Account(server_port()))
+    finally:
+        stop_server()
+
+
+def _snowflake_merge(account: "Account") -> dict[str, float]:
+    from leadscrub_pipeline.warehouse.snowflake_connection import QueryTag, SignIn, by_connector  # noqa: PLC0415 - for this case only
+
     given: dict[str, Any] = {name.lower(): value for name, value in account.environment().items()}
     settings = Settings(_env_file=None, **_VENDORS, **given)
     warehouse = open_warehouse(settings)
@@ -95,9 +105,7 @@ def snowflake_merge() -> dict[str, float]:
                 ):
                     cursor.execute(statement)
 
-            figures = _compared(warehouse, by_hand)
-    stop_server()
-    return figures
+            return _compared(warehouse, by_hand)
 
 
 _TYPES: Final = {pa.string(): "VARCHAR", pa.timestamp("us"): "TIMESTAMP_NTZ(6)"}
