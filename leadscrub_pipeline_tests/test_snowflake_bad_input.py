@@ -183,7 +183,7 @@ def test_a_stage_that_takes_no_file_leaves_the_slice_and_nothing_behind(
     own: Engine, trouble: Account, action: str, code: str
 ) -> None:
     fill(own, "leads", "run-1", 3)
-    trouble.control(faults=[{"match": "^PUT", "action": action, "code": code, "times": 99}])
+    trouble.control(faults=[{"match": "^PUT", "action": action, "code": code, "times": 10_000}])
     with pytest.raises(LeadscrubError) as error:
         fill(own, "leads", "run-2", 5)
     assert PERSONAL not in str(error.value)

@@ -173,7 +173,7 @@ def refuse_unsafe(changes: Iterable[Change]) -> None:
     """
     reasons = [change.reason for change in changes if not change.additive]
     if reasons:
-        raise RefusedError(" ".join([*reasons, "leadscrub db plan prints all that is different."]))
+        raise RefusedError(" ".join(reasons))
 
 
 def declared_checksum(dialect: Dialect) -> str:
