@@ -16,11 +16,13 @@ import pytest
 from typer.testing import CliRunner
 
 from leadscrub_pipeline.cli.app import app
+from leadscrub_pipeline.deployment import open_warehouse
 from leadscrub_pipeline.ledger import Ledger
 from leadscrub_pipeline.settings import Settings
 from leadscrub_pipeline.simulators import Simulators
 from leadscrub_pipeline.simulators.leads import make_leads_table
 from leadscrub_pipeline.simulators.registry import make_registry
+from leadscrub_pipeline.warehouse.protocol import Warehouse
 
 PROGRAM = str(Path(sys.executable).with_name("leadscrub"))
 LEADS = 30
@@ -85,6 +87,11 @@ class Deployment:
         path = self.scripts / f"{key}.sql"
         path.write_text(f"-- title: {key.title()}\n{sql}\n", encoding="utf-8")
         return path
+
+    def warehouse(self) -> Warehouse:
+        """As a process with the deployment's settings would have it."""
+        given: dict[str, Any] = {name.lower(): value for name, value in self.environment.items()}
+        return open_warehouse(Settings(_env_file=None, **given))
 
     def ledger(self) -> Ledger:
         return Ledger.open(self.home / "ledger.sqlite", kind="demo")

@@ -8,11 +8,8 @@ from typing import Any
 import pytest
 from sqlglot import Dialect, TokenType
 
-from leadscrub_pipeline.deployment import open_warehouse
 from leadscrub_pipeline.errors import RefusedError
-from leadscrub_pipeline.settings import Settings
 from leadscrub_pipeline.warehouse.preparation import checksum, declared_statements
-from leadscrub_pipeline.warehouse.protocol import Warehouse
 from leadscrub_pipeline.warehouse.schema import CALLABLE_PHONES, MASTER, SCHEMA_CHANGES, SLICES, STAMP, TABLES
 from leadscrub_pipeline.warehouse.snowflake import _declared_type as declared_type
 from leadscrub_pipeline.warehouse.snowflake_dialect import SnowflakeDialect
@@ -41,19 +38,14 @@ def on_snowflake(tmp_path: Path, account: Account) -> Iterator[Deployment]:
         yield made
 
 
-def warehouse_of(deployment: Deployment) -> Warehouse:
-    given: dict[str, Any] = {name.lower(): value for name, value in deployment.environment.items()}
-    return open_warehouse(Settings(_env_file=None, **given))
-
-
 def execute(deployment: Deployment, *statements: str) -> None:
-    with warehouse_of(deployment).session(prepared=False) as session:
+    with deployment.warehouse().session(prepared=False) as session:
         for statement in statements:
             session.execute(statement)
 
 
 def columns_of(deployment: Deployment) -> dict[Any, Any]:
-    with warehouse_of(deployment).session(prepared=False) as session:
+    with deployment.warehouse().session(prepared=False) as session:
         return {name: dict(columns) for name, columns in session.found_columns().items()}
 
 
@@ -81,7 +73,7 @@ def test_an_empty_warehouse_is_planned_then_made_and_then_in_order(deployment: D
     assert ended.json["applied"] == migrated.json
     assert all(one["is_intact"] for one in ended.json["applied"])
     assert db(deployment, "migrate").json == []
-    with warehouse_of(deployment).session() as session:
+    with deployment.warehouse().session() as session:
         assert session.rows(f"SELECT * FROM {CALLABLE_PHONES}") == []
 
 
@@ -184,7 +176,7 @@ def test_tables_of_a_newer_release_are_left_alone(deployment: Deployment) -> Non
     )
     ended = deployment.command("db", "migrate")
     assert (ended.code, "newer release" in ended.err) == (4, True)
-    with pytest.raises(RefusedError, match="newer release"), warehouse_of(deployment).session():
+    with pytest.raises(RefusedError, match="newer release"), deployment.warehouse().session():
         pass
 
 

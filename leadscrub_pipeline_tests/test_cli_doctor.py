@@ -5,13 +5,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
-from leadscrub_pipeline.deployment import open_warehouse
 from leadscrub_pipeline.ledger import Ledger, database
-from leadscrub_pipeline.settings import Settings
 from leadscrub_pipeline.simulators import Fault
 from leadscrub_pipeline.warehouse.schema import SLICES
 from leadscrub_pipeline_tests.cli_deployment import Deployment, Ended, deployment_in
@@ -179,9 +176,8 @@ def test_a_source_that_is_gone_is_a_finding(deployment: Deployment) -> None:
 def on_snowflake(deployment: Deployment, account: Account) -> Deployment:
     deployment.environment |= account.environment()
     assert deployment.command("db", "migrate").code == 0
-    given: dict[str, Any] = {name.lower(): value for name, value in deployment.environment.items()}
     names = ("first_name", "last_name", "address", "city", "state", "zip_code")
-    with open_warehouse(Settings(_env_file=None, **given)).session() as session:
+    with deployment.warehouse().session() as session:
         session.execute(f"CREATE TABLE LEADS_DB.PUBLIC.LEADS ({', '.join(f'{name} VARCHAR' for name in names)})")
     return deployment
 
@@ -211,8 +207,7 @@ def test_local_touches_no_warehouse_and_no_vendor(on_snowflake: Deployment, acco
 
 
 def test_a_table_that_somebody_changed_is_a_finding(on_snowflake: Deployment) -> None:
-    given: dict[str, Any] = {name.lower(): value for name, value in on_snowflake.environment.items()}
-    with open_warehouse(Settings(_env_file=None, **given)).session() as session:
+    with on_snowflake.warehouse().session() as session:
         session.execute(f"ALTER TABLE {SLICES.full_name} DROP COLUMN details")
     ended = on_snowflake.command("doctor", "--json")
     assert ended.code == 1

@@ -9,9 +9,9 @@ from datetime import datetime
 from leadscrub_pipeline.warehouse.preparation import (
     SCHEMA_FACT,
     Change,
+    changes_to_make,
     checksum,
     declared_checksum,
-    pending_changes,
     read_stamps,
     schema_version,
 )
@@ -67,7 +67,7 @@ def read_status(warehouse: Warehouse) -> Status:
             names = ", ".join(SCHEMA_CHANGES.column_names)
             rows = session.rows(f"SELECT {names} FROM {SCHEMA_CHANGES.full_name} ORDER BY applied_at")
             applied = [Applied(*row) for row in rows]
-        changes = pending_changes(session, warehouse.dialect)
+        changes = changes_to_make(session, warehouse.dialect, found, stamps)
     return Status(
         kind=stamps.get("kind"),
         schema_version=schema_version(stamps),

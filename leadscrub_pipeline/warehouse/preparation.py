@@ -49,7 +49,11 @@ def checksum(text: str) -> str:
 def pending_changes(session: Session, dialect: Dialect) -> list[Change]:
     """What is missing or different, in the order in which it can be applied; empty when all is as declared."""
     found = session.found_columns()
-    stamps = read_stamps(session, found)
+    return changes_to_make(session, dialect, found, read_stamps(session, found))
+
+
+def changes_to_make(session: Session, dialect: Dialect, found: Found, stamps: Mapping[str, str]) -> list[Change]:
+    """``pending_changes`` of a catalogue that was read already."""
     changes = table_changes(found, dialect, older=is_older(stamps))
     definition = callable_phones.view_definition(dialect)
     if any(stamps.get(name) != value for name, value in view_facts(session, definition).items()):

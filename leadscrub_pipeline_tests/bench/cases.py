@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any, Final
 
 from leadscrub_pipeline_tests.bench.deployment import bench_deployment
@@ -58,36 +59,22 @@ def start_up() -> dict[str, float]:
     return {"seconds": ours, "dagster_seconds": dagster, "ratio": ours / dagster}
 
 
-def _ledger_and_evidence() -> dict[str, float]:
-    from leadscrub_pipeline_tests.bench.ledger_cases import ledger_and_evidence  # noqa: PLC0415 - as in start_up
+def _case_of(module: str, name: str) -> Callable[[], dict[str, float]]:
+    """A case in a module of its own, imported when it is run: start_up must not have loaded what it needs."""
 
-    return ledger_and_evidence()
+    def case() -> dict[str, float]:
+        figures: dict[str, float] = getattr(import_module(f"leadscrub_pipeline_tests.bench.{module}"), name)()
+        return figures
 
-
-def _evidence_verify() -> dict[str, float]:
-    from leadscrub_pipeline_tests.bench.evidence_cases import evidence_verify  # noqa: PLC0415 - as in start_up
-
-    return evidence_verify()
-
-
-def _duckdb_merge() -> dict[str, float]:
-    from leadscrub_pipeline_tests.bench.merge_cases import duckdb_merge  # noqa: PLC0415 - as in start_up
-
-    return duckdb_merge()
-
-
-def _snowflake_merge() -> dict[str, float]:
-    from leadscrub_pipeline_tests.bench.merge_cases import snowflake_merge  # noqa: PLC0415 - as in start_up
-
-    return snowflake_merge()
+    return case
 
 
 CASES: Final[Mapping[str, Callable[[], dict[str, float]]]] = {
     "enrichment": enrichment,
-    "ledger_and_evidence": _ledger_and_evidence,
-    "evidence_verify": _evidence_verify,
-    "duckdb_merge": _duckdb_merge,
-    "snowflake_merge": _snowflake_merge,
+    "ledger_and_evidence": _case_of("ledger_cases", "ledger_and_evidence"),
+    "evidence_verify": _case_of("evidence_cases", "evidence_verify"),
+    "duckdb_merge": _case_of("merge_cases", "duckdb_merge"),
+    "snowflake_merge": _case_of("merge_cases", "snowflake_merge"),
     "overhead": overhead,
     "end_to_end_10k": lambda: end_to_end(10_000),
     "end_to_end_100k": lambda: end_to_end(100_000),
