@@ -1,4 +1,4 @@
-"""The whole system on one page: assets, jobs and resources. Wiring only; nothing is opened or read here."""
+"""The whole system on one page: assets, jobs, sensors and resources. Wiring only; nothing is opened or read here."""
 
 import dagster as dg
 
@@ -18,10 +18,12 @@ from leadscrub_pipeline.resources import (
     SettingsResource,
     WarehouseResource,
 )
+from leadscrub_pipeline.sensors import lead_scripts_sensor
 
 defs = dg.Definitions(
     assets=[raw_leads, enriched_contacts, litigator_flags, dnc_flags, master_processed_db, dnc_registry],
     jobs=[scrub_job, preview_job],
+    sensors=[lead_scripts_sensor],
     resources={
         "settings": SettingsResource(),
         "scripts": ScriptsResource(),
