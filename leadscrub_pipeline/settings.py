@@ -99,6 +99,29 @@ class Settings(BaseSettings):
         "INFO", description="Log level of the command line."
     )
 
+    # --- Dagster: schedules and links ----------------------------------------------------
+    leadscrub_ui_url: str | None = Field(
+        None, description="Address of the Dagster UI, for links in alerts: https://scrub.example.com."
+    )
+    leadscrub_time_zone: str = Field(
+        "UTC", description="Time zone of the schedules and of the daily heartbeat: America/Chicago."
+    )
+    leadscrub_scrub_cron: str = Field(
+        "0 2 * * *", description="When scripts whose header says schedule: nightly are scrubbed. Off until switched on."
+    )
+    leadscrub_rescrub_cron: str = Field(
+        "0 5 * * *", description="When published phones are checked again. Off until switched on."
+    )
+    leadscrub_resilience_cron: str = Field(
+        "0 6 * * 0", description="When evidence, ledger, controls and pools are verified. Off until switched on."
+    )
+    leadscrub_still_failed_cron: str = Field(
+        "0 8 * * *", description="When what is still failed is reported. Off until switched on."
+    )
+    leadscrub_heartbeat_hour: int = Field(
+        8, ge=0, le=23, description="Hour of the daily message that says that all is well, or what is not."
+    )
+
     # --- idiCORE ----------------------------------------------------------------------
     idicore_client_id: SecretStr | None = Field(None, description="idiCORE sign-in. Needed for live lookups.")
     idicore_client_secret: SecretStr | None = Field(None, description="idiCORE sign-in. Needed for live lookups.")
@@ -187,6 +210,9 @@ class Settings(BaseSettings):
         None, description="Day the list was obtained, for files that do not say it themselves: 2026-11-01."
     )
     dnc_max_age_days: int = Field(31, ge=1, le=31, description="Days a list is good for (16 CFR 310.4(b)(3)(iv)).")
+    dnc_warn_age_days: int = Field(
+        24, ge=1, le=31, description="Days after which a list's age is warned of, in a check and by an alert."
+    )
     dnc_on_stale_list: Literal["fail", "null"] = Field(
         "fail",
         description="A list past its age or of unknown age: fail the step, or leave absent numbers unknown.",
