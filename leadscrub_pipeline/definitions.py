@@ -3,12 +3,16 @@
 import dagster as dg
 
 from leadscrub_pipeline.assets import (
+    callable_phones,
     dnc_flags,
     dnc_registry,
     enriched_contacts,
+    lead_scripts,
     litigator_flags,
+    lookup_ledger,
     master_processed_db,
     raw_leads,
+    scrub_evidence,
 )
 from leadscrub_pipeline.jobs import preview_job, scrub_job
 from leadscrub_pipeline.resources import (
@@ -21,7 +25,18 @@ from leadscrub_pipeline.resources import (
 from leadscrub_pipeline.sensors import lead_scripts_sensor
 
 defs = dg.Definitions(
-    assets=[raw_leads, enriched_contacts, litigator_flags, dnc_flags, master_processed_db, dnc_registry],
+    assets=[
+        lead_scripts,
+        raw_leads,
+        enriched_contacts,
+        lookup_ledger,
+        litigator_flags,
+        dnc_registry,
+        dnc_flags,
+        scrub_evidence,
+        master_processed_db,
+        callable_phones,
+    ],
     jobs=[scrub_job, preview_job],
     sensors=[lead_scripts_sensor],
     resources={

@@ -364,4 +364,4 @@ def test_a_template_is_not_made_from_what_does_not_fit(key, title):
 
 
 def test_the_keys_of_the_header_are_those_of_the_design():
-    assert HEADER_KEYS == ("title", "owner", "description", "purpose", "databases", "columns")
+    assert HEADER_KEYS == ("title", "owner", "description", "purpose", "databases", "columns", "schedule")

@@ -2,10 +2,13 @@
 
 import dagster as dg
 
+from leadscrub_pipeline.assets.claims import dnc_flags_checks
 from leadscrub_pipeline.assets.common import GROUP, OWNERS, TRY_AGAIN, named_failures, table_metadata
-from leadscrub_pipeline.assets.dnc_registry import dnc_registry, observation
+from leadscrub_pipeline.assets.dnc_registry import dnc_registry, list_version, observation
 from leadscrub_pipeline.assets.enriched_contacts import enriched_contacts
-from leadscrub_pipeline.assets.litigator_flags import flag_metadata, log_verdicts
+from leadscrub_pipeline.assets.litigator_flags import flag_checks, flag_metadata, log_verdicts
+from leadscrub_pipeline.assets.options import RegistryConfig, stale_list_policy
+from leadscrub_pipeline.assets.versions import saw
 from leadscrub_pipeline.deployment import purpose_of
 from leadscrub_pipeline.domain.verdicts import DNC
 from leadscrub_pipeline.partitions import LEAD_SCRIPTS
@@ -28,15 +31,17 @@ from leadscrub_pipeline.warehouse.schema import DNC_FLAGS, ENRICHED_CONTACTS
     pool="warehouse",
     retry_policy=TRY_AGAIN,
     metadata=table_metadata(DNC_FLAGS),
+    check_specs=dnc_flags_checks(),
 )
 def dnc_flags(
     context: dg.AssetExecutionContext,
+    config: RegistryConfig,
     settings: SettingsResource,
     scripts: ScriptsResource,
     warehouse: WarehouseResource,
     ledger: LedgerResource,
     registry: RegistryResource,
-) -> dg.MaterializeResult[None]:
+) -> dg.MaterializeResult:
     """Whether each phone is on the Do-Not-Call registry: listed, clear, or unknown with a reason. Never guessed.
 
     A number found on a stale list is listed; only absence from it is unknown. What a list
@@ -60,6 +65,7 @@ def dnc_flags(
             book.partition_lease(script.key, holder=context.run.run_id),
             registry.open() as opened,
         ):
+            seen = saw(context, list_version(opened))
             context.log_event(observation(opened))
             result = check_registry(
                 engine,
@@ -67,13 +73,17 @@ def dnc_flags(
                 opened,
                 contacts,
                 check,
-                on_stale_list=current.dnc_on_stale_list,
+                on_stale_list=stale_list_policy(config.on_stale_list, current),
                 max_age_days=current.dnc_max_age_days,
                 batched=current.dnc_use_batched_query,
                 report=context.log.info,
             )
             described = opened.describe()
+            version = opened.version.name
     log_verdicts(context, result)
     return dg.MaterializeResult(
-        metadata=flag_metadata(result) | {f"registry_{key}": value for key, value in described.items()}
+        metadata=flag_metadata(result) | {f"registry_{key}": value for key, value in described.items()},
+        data_version=dg.DataVersion(f"{version}.{context.run.run_id[:8]}"),
+        tags=seen,
+        check_results=flag_checks(result, config),
     )

@@ -1,7 +1,8 @@
 """dnc_registry: the national Do-Not-Call list as it lies on disk.
 
 An external asset: nobody materializes it here. Whoever looks into the file reports what it
-saw as an observation. Dagster's own observable assets are in beta and say so at every import.
+saw as an observation, and a version that nobody saw before as a materialization: by it
+Dagster marks the flags of older lists as stale. Its own observable assets are in beta and say so at every import.
 """
 
 from typing import TYPE_CHECKING, Final
@@ -25,6 +26,15 @@ dnc_registry: Final = dg.AssetSpec(
 def observation(registry: "DncRegistry") -> dg.AssetObservation:
     """The file as it is now: the version under which verdicts are stored, and its age."""
     return dg.AssetObservation(
+        asset_key=dnc_registry.key,
+        metadata=registry.describe(),
+        tags={"dagster/data_version": registry.version.name},
+    )
+
+
+def list_version(registry: "DncRegistry") -> dg.AssetMaterialization:
+    """The list as a version of its own; flags that were made from another one are stale from now on."""
+    return dg.AssetMaterialization(
         asset_key=dnc_registry.key,
         metadata=registry.describe(),
         tags={"dagster/data_version": registry.version.name},

@@ -4,6 +4,15 @@ from typing import Any
 
 import dagster as dg
 
+from leadscrub_pipeline.assets.claims import (
+    USUAL_LITIGATOR_RATE,
+    claim,
+    clear_phones_have_evidence,
+    few_unknown,
+    litigator_flags_checks,
+    past_rates,
+    usual_rate,
+)
 from leadscrub_pipeline.assets.common import (
     GROUP,
     OWNERS,
@@ -14,8 +23,9 @@ from leadscrub_pipeline.assets.common import (
     table_metadata,
 )
 from leadscrub_pipeline.assets.enriched_contacts import enriched_contacts
-from leadscrub_pipeline.deployment import purpose_of
-from leadscrub_pipeline.domain.verdicts import CCC
+from leadscrub_pipeline.assets.options import FlagConfig
+from leadscrub_pipeline.deployment import deployment_kind, purpose_of
+from leadscrub_pipeline.domain.verdicts import CCC, Reason
 from leadscrub_pipeline.partitions import LEAD_SCRIPTS
 from leadscrub_pipeline.resources import LedgerResource, ScriptsResource, SettingsResource, WarehouseResource
 from leadscrub_pipeline.steps.flag_report import FlagReport
@@ -31,19 +41,22 @@ from leadscrub_pipeline.warehouse.schema import ENRICHED_CONTACTS, LITIGATOR_FLA
     pool="ccc",
     retry_policy=TRY_AGAIN,
     metadata=table_metadata(LITIGATOR_FLAGS),
+    check_specs=litigator_flags_checks(),
 )
 def litigator_flags(
     context: dg.AssetExecutionContext,
+    config: FlagConfig,
     settings: SettingsResource,
     scripts: ScriptsResource,
     warehouse: WarehouseResource,
     ledger: LedgerResource,
-) -> dg.MaterializeResult[None]:
+) -> dg.MaterializeResult:
     """Whether each phone belongs to a known litigator: listed, clear, or unknown with a reason. Never guessed.
 
     Each answer is stored with its evidence. Unexpired verdicts are reused, not asked again.
     """
     from leadscrub_pipeline.steps.litigators import check_litigators
+    from leadscrub_pipeline.vendors.ccc import ccc_workers_reason
     from leadscrub_pipeline.warehouse.phone_verdicts import Check
     from leadscrub_pipeline.warehouse.slices import read_slice
 
@@ -69,10 +82,51 @@ def litigator_flags(
         metadata=flag_metadata(result)
         | {
             "workers": result.workers,
+            "workers_reason": ccc_workers_reason(result.asked, current),
             "controls_partly_clear": result.controls_partly_clear,
             **counts_metadata({f"ccc_{name}": value for name, value in result.vendor.items()}),
-        }
+        },
+        check_results=[
+            *flag_checks(result, config),
+            _controls_are_found(
+                result, is_needed=not current.ccc_control_numbers and deployment_kind(current) == "live"
+            ),
+            usual_rate(
+                "litigator_rate_is_usual",
+                part=result.verdicts["listed"],
+                whole=result.phones,
+                past=past_rates(context, part="listed", whole=("phones",)),
+                fixed=USUAL_LITIGATOR_RATE,
+                noun="phones are litigators'",
+            ),
+        ],
     )
+
+
+def _controls_are_found(result: FlagReport, *, is_needed: bool) -> dg.AssetCheckResult:
+    lost = result.reasons[Reason.CONTROL_FAILED]
+    text = "All positive controls came back as litigators."
+    if is_needed:
+        text = "CCC_CONTROL_NUMBERS is not set: an expired plan that answers false to all would not be seen."
+    elif lost:
+        text = f"No control was found in requests about {lost:,} phones, which are unknown for it. Check the CCC plan."
+    elif result.controls_partly_clear:
+        text = f"Some controls came back clear in {result.controls_partly_clear:,} batches."
+    return claim(
+        "positive_controls_are_found",
+        holds=not (is_needed or lost or result.controls_partly_clear),
+        severity="error" if is_needed or lost else "warning",
+        text=text,
+        figures={"phones_without_control": lost, "batches_partly_clear": result.controls_partly_clear},
+    )
+
+
+def flag_checks(result: FlagReport, config: FlagConfig) -> list[dg.AssetCheckResult]:
+    """What both assets of flags claim."""
+    return [
+        clear_phones_have_evidence(result.verdicts["clear"], result.clear_without_evidence),
+        few_unknown(result.phones, result.verdicts["unknown"], max_share=config.max_unknown_share),
+    ]
 
 
 def log_verdicts(context: dg.AssetExecutionContext, result: FlagReport) -> None:

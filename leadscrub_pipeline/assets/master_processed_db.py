@@ -1,7 +1,10 @@
 """master_processed_db: the table that calls are made from."""
 
+from datetime import timedelta
+
 import dagster as dg
 
+from leadscrub_pipeline.assets.claims import claim, master_processed_db_checks, sums
 from leadscrub_pipeline.assets.common import (
     GROUP,
     OWNERS,
@@ -18,6 +21,7 @@ from leadscrub_pipeline.domain.verdicts import utc_now
 from leadscrub_pipeline.partitions import LEAD_SCRIPTS
 from leadscrub_pipeline.resources import LedgerResource, ScriptsResource, SettingsResource, WarehouseResource
 from leadscrub_pipeline.warehouse.schema import ENRICHED_CONTACTS, MASTER, RAW_LEADS
+from leadscrub_pipeline.warehouse.slices import ERASED_LEADS
 
 
 @dg.asset(
@@ -29,6 +33,7 @@ from leadscrub_pipeline.warehouse.schema import ENRICHED_CONTACTS, MASTER, RAW_L
     pool="warehouse",
     retry_policy=TRY_AGAIN,
     metadata=table_metadata(MASTER),
+    check_specs=master_processed_db_checks(),
 )
 def master_processed_db(
     context: dg.AssetExecutionContext,
@@ -36,7 +41,7 @@ def master_processed_db(
     scripts: ScriptsResource,
     warehouse: WarehouseResource,
     ledger: LedgerResource,
-) -> dg.MaterializeResult[None]:
+) -> dg.MaterializeResult:
     """One row a person and script in PUBLIC.MASTER_PROCESSED_DB, with flags from unexpired verdicts only.
 
     A flag is FALSE only where the source said so; else it is NULL with its reason in
@@ -73,6 +78,8 @@ def master_processed_db(
         f"{result.held:,} held; {result.litigators:,} litigators, {result.dnc_listed:,} Do-Not-Call numbers, "
         f"{result.flags_unknown:,} flags unknown."
     )
+    today = utc_now().date()
+    tomorrow = today + timedelta(days=1)
     return dg.MaterializeResult(
         metadata={
             **counts_metadata(
@@ -90,5 +97,29 @@ def master_processed_db(
                 }
             ),
             "sample": dg.MetadataValue.md(sample),
-        }
+            "evidence_export": dg.MetadataValue.md(
+                f"`leadscrub evidence trace {context.run.run_id}` tells the story of this run; "
+                f"`leadscrub evidence export --since {today} --until {tomorrow} --output pack` writes the day's pack."
+            ),
+        },
+        check_results=[
+            sums(
+                "every_kept_lead_is_accounted_for",
+                leads.row_count,
+                {
+                    "published": result.published,
+                    "deferred": result.deferred,
+                    "held": result.held,
+                    "taken": result.taken,
+                    "erased": contacts.details.get(ERASED_LEADS, 0),
+                },
+                of="kept",
+            ),
+            claim(
+                "no_row_stands_twice",
+                holds=result.double_rows == 0,
+                text=f"{result.double_rows:,} record ids of the partition stand more than once.",
+                figures={"double_rows": result.double_rows},
+            ),
+        ],
     )

@@ -1,10 +1,8 @@
 """raw_leads: the leads a script selects that are usable, not double, and not processed yet."""
 
-from enum import Enum
-
 import dagster as dg
-from pydantic import Field
 
+from leadscrub_pipeline.assets.claims import claim, raw_leads_checks, sums
 from leadscrub_pipeline.assets.common import (
     GROUP,
     OWNERS,
@@ -14,6 +12,9 @@ from leadscrub_pipeline.assets.common import (
     reasons_metadata,
     table_metadata,
 )
+from leadscrub_pipeline.assets.lead_scripts import header_metadata, lead_scripts, script_version
+from leadscrub_pipeline.assets.options import SelectionConfig, require_valid_options
+from leadscrub_pipeline.assets.versions import saw
 from leadscrub_pipeline.deployment import purpose_of
 from leadscrub_pipeline.domain.verdicts import utc_now
 from leadscrub_pipeline.partitions import LEAD_SCRIPTS
@@ -21,33 +22,16 @@ from leadscrub_pipeline.resources import LedgerResource, ScriptsResource, Settin
 from leadscrub_pipeline.warehouse.schema import RAW_LEADS
 
 
-class AlreadyProcessed(Enum):
-    """What to do with people who are in the master table and need no second visit."""
-
-    skip = "skip"
-    include = "include"
-
-
-class SelectionConfig(dg.Config):
-    """How leads are selected in this run."""
-
-    row_limit: int | None = Field(
-        default=None, ge=0, description="Keep at most so many leads. For a first try of a new script."
-    )
-    already_processed: AlreadyProcessed = Field(
-        default=AlreadyProcessed.skip,
-        description="skip leaves out who is published already; include sends all through again with cached contacts.",
-    )
-
-
 @dg.asset(
     partitions_def=LEAD_SCRIPTS,
+    deps=[lead_scripts],
     group_name=GROUP,
     owners=OWNERS,
     kinds={"sql", "duckdb"},
     pool="warehouse",
     retry_policy=TRY_AGAIN,
     metadata=table_metadata(RAW_LEADS),
+    check_specs=raw_leads_checks(),
 )
 def raw_leads(
     context: dg.AssetExecutionContext,
@@ -56,7 +40,7 @@ def raw_leads(
     scripts: ScriptsResource,
     warehouse: WarehouseResource,
     ledger: LedgerResource,
-) -> dg.MaterializeResult[None]:
+) -> dg.MaterializeResult:
     """Leads of one script: guarded, run in the warehouse, made unique by person, without those already processed.
 
     Rejected leads stand with their reason in LEADSCRUB.REJECTED_LEADS. No lead is lost:
@@ -66,7 +50,9 @@ def raw_leads(
     from leadscrub_pipeline.warehouse.leads import LeadSelection
 
     with named_failures():
+        require_valid_options(context.run)
         script = scripts.find(context.partition_key)
+        seen = saw(context, script_version(script.key, script.script_hash))
         current = settings.load()
         purpose_of(current, script)
         engine = warehouse.get()
@@ -83,7 +69,7 @@ def raw_leads(
                     row_limit=config.row_limit,
                 )
                 selection = leads.run()
-                leads.publish(context.run.run_id, selection)
+                stored = leads.publish(context.run.run_id, selection)
     context.log.info(
         f"{selection.selected:,} leads selected: {selection.kept:,} kept, {selection.counts['rejected']:,} rejected, "
         f"{selection.duplicate:,} duplicate, {selection.already_processed:,} already processed."
@@ -93,7 +79,19 @@ def raw_leads(
             **counts_metadata(selection.counts),
             "rejected_by_reason": reasons_metadata(selection.rejected),
             "script_hash": script.script_hash,
+            "script_header": header_metadata(script),
             "script": dg.MetadataValue.md(f"```sql\n{script.sql}\n```"),
             "dagster/partition_row_count": selection.kept,
-        }
+        },
+        data_version=dg.DataVersion(f"{script.script_hash[:12]}.{context.run.run_id[:8]}"),
+        tags=seen,
+        check_results=[_no_lead_is_lost(selection.counts, stored)],
     )
+
+
+def _no_lead_is_lost(counts: dict[str, int], stored: int) -> dg.AssetCheckResult:
+    if stored != counts["kept"]:
+        text = f"{counts['kept']:,} leads were kept, and {stored:,} are in the table."
+        return claim("no_lead_is_lost", holds=False, text=text, figures={**counts, "stored": stored})
+    parts = {name: value for name, value in counts.items() if name != "selected"}
+    return sums("no_lead_is_lost", counts["selected"], parts, of="selected")

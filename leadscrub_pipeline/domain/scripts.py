@@ -20,9 +20,12 @@ from leadscrub_pipeline.errors import UsageError
 
 MAX_BYTES: Final = 1_000_000
 MAX_KEY: Final = 100
-HEADER_KEYS: Final = ("title", "owner", "description", "purpose", "databases", "columns")
+HEADER_KEYS: Final = ("title", "owner", "description", "purpose", "databases", "columns", "schedule")
+NIGHTLY: Final = "nightly"
 IDENTITY_FIELDS: Final = ("first_name", "last_name", "address", "city", "state", "zip_code")
 
+_HASHED_KEYS: Final = tuple(key for key in HEADER_KEYS if key != "schedule")
+"""When a script runs by itself changes nothing of what it selects."""
 _MAX_VALUE: Final = 2_000
 _SLUG: Final = re.compile(r"[a-z0-9][a-z0-9_-]*\Z")
 _HEADER_LINE: Final = re.compile(r"--\s*(?P<key>[A-Za-z][A-Za-z_ -]{0,40}?)\s*:(?:\s+(?P<value>.*))?\Z")
@@ -41,7 +44,10 @@ class ColumnName:
 
 @dataclass(frozen=True, slots=True)
 class LeadScript:
-    """One script. ``databases`` narrows what it may read, None leaves that to the deployment."""
+    """One script. ``databases`` narrows what it may read, None leaves that to the deployment.
+
+    A ``nightly`` one is run by the schedule of all such scripts.
+    """
 
     key: str
     path: Path
@@ -53,6 +59,7 @@ class LeadScript:
     columns: Mapping[str, ColumnName]
     sql: str = field(repr=False)
     script_hash: str
+    is_nightly: bool = False
 
 
 def read_script(path: Path) -> LeadScript:
@@ -123,6 +130,8 @@ def inspect_script(path: Path) -> tuple[LeadScript | None, list[str]]:
     header, errors = _read_header(text)
     databases = _read_databases(header, errors)
     columns = _read_columns(header, errors)
+    if header.get("schedule", NIGHTLY) != NIGHTLY:
+        errors.append(f"Header schedule: {header['schedule']!r} is not known; it can only be {NIGHTLY}.")
     if errors:
         return None, errors
     return LeadScript(
@@ -136,6 +145,7 @@ def inspect_script(path: Path) -> tuple[LeadScript | None, list[str]]:
         columns=MappingProxyType(columns),
         sql=text,
         script_hash=_script_hash(header, text),
+        is_nightly="schedule" in header,
     ), []
 
 
@@ -297,7 +307,7 @@ def _script_hash(header: Mapping[str, str], text: str) -> str:
         while tokens and tokens[-1].token_type is TokenType.SEMICOLON:
             tokens.pop()
         words = [_word(token.token_type, token.text) for token in tokens]
-    parts = [f"{key}: {header[key]}" for key in HEADER_KEYS if key in header]
+    parts = [f"{key}: {header[key]}" for key in _HASHED_KEYS if key in header]
     return hashlib.sha256("\x1f".join([*parts, "\x1e", *words]).encode()).hexdigest()
 
 

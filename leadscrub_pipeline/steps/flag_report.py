@@ -16,6 +16,8 @@ class FlagReport:
     controls_partly_clear: int = 0
     verdicts: dict[str, int] = field(default_factory=dict)
     reasons: Counter[str] = field(default_factory=Counter)
+    clear_without_evidence: int = 0
+    """Clear phones of the partition for which there is no row of evidence of that answer; always 0."""
     evidence_rows: int = 0
     """Rows of the step's chain, those of earlier attempts included."""
     evidence_root: str = ""

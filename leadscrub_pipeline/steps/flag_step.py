@@ -106,5 +106,5 @@ def flag_step(
     with warehouse.session() as session:
         details = {"phones": phones, "asked": to_ask}
         publish_flags(session, table, contacts, check, details=details, now=utc_now())
-        result.verdicts = verdict_counts(session, table, check)
+        result.verdicts, result.clear_without_evidence = verdict_counts(session, table, check)
     result.seconds = time.monotonic() - started

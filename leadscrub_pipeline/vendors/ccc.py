@@ -316,6 +316,15 @@ def ccc_workers(phones: int, settings: Settings) -> int:
     return min(max(wanted, settings.ccc_min_workers), settings.ccc_max_workers)
 
 
+def ccc_workers_reason(phones: int, settings: Settings) -> str:
+    """Where the number of workers comes from, for who wonders about it."""
+    return (
+        f"{phones:,} phones / CCC_BATCH_SIZE {settings.ccc_batch_size} x CCC_WORKERS_PER_BATCH "
+        f"{settings.ccc_workers_per_batch:g}, at least CCC_MIN_WORKERS {settings.ccc_min_workers}, at most "
+        f"CCC_MAX_WORKERS {settings.ccc_max_workers}"
+    )
+
+
 def _control_numbers(settings: Settings) -> tuple[str, ...]:
     numbers = []
     for at, text in enumerate(settings.ccc_control_numbers, start=1):

@@ -378,6 +378,14 @@ def idicore_workers(leads: int, settings: Settings) -> int:
     return min(max(wanted, settings.idicore_min_workers), settings.idicore_max_workers)
 
 
+def idicore_workers_reason(leads: int, settings: Settings) -> str:
+    """Where the number of workers comes from, for who wonders about it."""
+    return (
+        f"{leads:,} leads x IDICORE_WORKERS_SCALING {settings.idicore_workers_scaling:g}, at least IDICORE_MIN_WORKERS "
+        f"{settings.idicore_min_workers}, at most IDICORE_MAX_WORKERS {settings.idicore_max_workers}"
+    )
+
+
 def _payload(person: Person, reference_id: str) -> bytes:
     body: dict[str, object] = {
         "firstName": person.first_name,

@@ -147,8 +147,8 @@ class LeadSelection:
         self._last = cutoff
         return self._count(decided, cutoff)
 
-    def publish(self, run_id: str, selection: Selection) -> None:
-        """Replace the partition's slices of RAW_LEADS and REJECTED_LEADS in one transaction."""
+    def publish(self, run_id: str, selection: Selection) -> int:
+        """Replace the partition's slices of RAW_LEADS and REJECTED_LEADS in one transaction; return the leads kept."""
         identity = ", ".join(f"s.{name}" for name in IDENTITY_COLUMNS)
         key = self._script.key
         details = {
@@ -157,7 +157,7 @@ class LeadSelection:
             "script_hash": self._script.script_hash,
         }
         with self._session.transaction():
-            replace_slice(
+            stored = replace_slice(
                 self._session,
                 RAW_LEADS,
                 key,
@@ -187,6 +187,7 @@ class LeadSelection:
             )
             failpoints.reached("leads.before_commit")
         failpoints.reached("leads.after_commit")
+        return stored
 
     def _select(self, query: str) -> str:
         try:

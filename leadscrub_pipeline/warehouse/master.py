@@ -30,6 +30,7 @@ _SLOTS: Final = (1, 2, 3)
 _ALL: Final = 2**53
 """No lead has a number like this."""
 _MASTER_ROWS: Final = "rows of the master table"
+_DOUBLE_ROWS: Final = "rows with the record id of another"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,8 @@ class Published:
     dnc_listed: int
     dnc_unknown: int
     master_rows: int
+    double_rows: int
+    """Rows of the partition whose record id another row has, too; always 0."""
 
     @property
     def flags_unknown(self) -> int:
@@ -397,8 +400,10 @@ def _count(session: Session, contacts: Slice, owned: str) -> Published:
     outcomes = dict(
         session.rows(
             f"SELECT outcome, COUNT(*) FROM {ENRICHED_CONTACTS.full_name} WHERE {contacts.where} GROUP BY outcome "
-            f"UNION ALL SELECT '{_MASTER_ROWS}', COUNT(*) FROM {MASTER.full_name}",
-            contacts.params,
+            f"UNION ALL SELECT '{_MASTER_ROWS}', COUNT(*) FROM {MASTER.full_name} "
+            f"UNION ALL SELECT '{_DOUBLE_ROWS}', COUNT(*) - COUNT(DISTINCT record_id) FROM {MASTER.full_name} "
+            "WHERE table_id = ?",
+            [*contacts.params, contacts.partition_key],
         )
     )
     phones = " + ".join(f"CASE WHEN o.phone_{i} IS NULL THEN 0 ELSE 1 END" for i in _SLOTS)
@@ -424,6 +429,7 @@ def _count(session: Session, contacts: Slice, owned: str) -> Published:
         dnc_listed=dnc_listed,
         dnc_unknown=dnc_unknown,
         master_rows=outcomes[_MASTER_ROWS],
+        double_rows=outcomes[_DOUBLE_ROWS],
     )
 
 

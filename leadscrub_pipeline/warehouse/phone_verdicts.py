@@ -55,6 +55,19 @@ WHEN NOT MATCHED THEN INSERT ({", ".join(PHONE_VERDICTS.column_names)})
   VALUES ({", ".join("s." + name for name in PHONE_VERDICTS.column_names)})
 """
 
+_VERDICT_COUNTS: Final = f"""
+SELECT f.verdict, COUNT(*), SUM(CASE WHEN f.verdict = 'clear' AND e.phone IS NULL THEN 1 ELSE 0 END)
+FROM {{table}} AS f
+LEFT JOIN (
+  SELECT DISTINCT phone, checked_at, valid_until
+  FROM {SCRUB_EVIDENCE.full_name}
+  WHERE source = ? AND verdict = 'clear'
+    AND phone IN (SELECT phone FROM {{table}} WHERE partition_key = ? AND run_id = ?)
+) AS e ON e.phone = f.phone AND e.checked_at = f.checked_at AND e.valid_until = f.valid_until
+WHERE f.partition_key = ? AND f.run_id = ?
+GROUP BY f.verdict
+"""
+
 _ROWS_AT_A_TIME: Final = 10_000
 _ROW_SCHEMA: Final = pa.schema([SCHEMA.field(name) for name in PLAIN_COLUMNS])
 
@@ -142,16 +155,20 @@ def publish_flags(
     failpoints.reached("flags.after_commit")
 
 
-def verdict_counts(session: Session, table: Table, check: Check) -> dict[str, int]:
-    """Phones of the flags that a run published, by verdict; every verdict has a count, zero included."""
+def verdict_counts(session: Session, table: Table, check: Check) -> tuple[dict[str, int], int]:
+    """Phones of the flags that a run published, by verdict, and how many clear ones have no evidence.
+
+    Every verdict has a count, zero included.
+    """
     counts = {"listed": 0, "clear": 0, "unknown": 0}
-    counts.update(
-        session.rows(
-            f"SELECT verdict, COUNT(*) FROM {table.full_name} WHERE partition_key = ? AND run_id = ? GROUP BY verdict",
-            [check.partition_key, check.run_id],
-        )
-    )
-    return counts
+    without_evidence = 0
+    for verdict, phones, without in session.rows(
+        _VERDICT_COUNTS.format(table=table.full_name),
+        [check.source, check.partition_key, check.run_id, check.partition_key, check.run_id],
+    ):
+        counts[verdict] = int(phones)
+        without_evidence += int(without)
+    return counts, without_evidence
 
 
 def _table(check: Check, answers: Sequence[Checked], *, first: int) -> pa.Table:

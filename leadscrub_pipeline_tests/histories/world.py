@@ -21,7 +21,7 @@ import orjson
 import pytest
 from aiohttp import web
 
-from leadscrub_pipeline.assets.raw_leads import AlreadyProcessed
+from leadscrub_pipeline.assets.options import AlreadyProcessed
 from leadscrub_pipeline.deployment import open_ledger, open_warehouse
 from leadscrub_pipeline.ledger import Ledger
 from leadscrub_pipeline.settings import load_settings
