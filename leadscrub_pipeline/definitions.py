@@ -1,4 +1,7 @@
-"""The whole system on one page: assets, jobs, sensors and resources. Wiring only; nothing is opened or read here."""
+"""The whole system on one page: assets, checks, jobs, schedules, sensors and resources. Wiring only.
+
+Nothing is opened here. Settings are read for one thing, the times of the schedules, which Dagster wants to know now.
+"""
 
 import dagster as dg
 
@@ -14,7 +17,17 @@ from leadscrub_pipeline.assets import (
     raw_leads,
     scrub_evidence,
 )
-from leadscrub_pipeline.jobs import preview_job, scrub_job
+from leadscrub_pipeline.checks import (
+    every_false_flag_has_evidence,
+    evidence_is_as_sealed,
+    ledger_backup_can_be_read,
+    no_person_is_published_twice,
+    no_script_is_still_failed,
+    pool_limits_are_set,
+    registry_is_fresh,
+    tables_are_as_declared,
+)
+from leadscrub_pipeline.jobs import preview_job, resilience_job, scrub_job, still_failed_job
 from leadscrub_pipeline.resources import (
     LedgerResource,
     RegistryResource,
@@ -22,6 +35,7 @@ from leadscrub_pipeline.resources import (
     SettingsResource,
     WarehouseResource,
 )
+from leadscrub_pipeline.schedules import load_schedules
 from leadscrub_pipeline.sensors import lead_scripts_sensor
 
 defs = dg.Definitions(
@@ -37,7 +51,18 @@ defs = dg.Definitions(
         master_processed_db,
         callable_phones,
     ],
-    jobs=[scrub_job, preview_job],
+    asset_checks=[
+        registry_is_fresh,
+        evidence_is_as_sealed,
+        every_false_flag_has_evidence,
+        ledger_backup_can_be_read,
+        no_person_is_published_twice,
+        no_script_is_still_failed,
+        pool_limits_are_set,
+        tables_are_as_declared,
+    ],
+    jobs=[scrub_job, preview_job, resilience_job, still_failed_job],
+    schedules=load_schedules(),
     sensors=[lead_scripts_sensor],
     resources={
         "settings": SettingsResource(),

@@ -1,4 +1,4 @@
-"""Jobs: the whole scrub of a script, and a preview of what it would find and cost."""
+"""Jobs: the whole scrub of a script, a preview of what it would find and cost, and checks over all scripts."""
 
 from typing import Final
 
@@ -13,12 +13,52 @@ from leadscrub_pipeline.assets import (
     raw_leads,
 )
 from leadscrub_pipeline.assets.common import named_failures
+from leadscrub_pipeline.checks import (
+    every_false_flag_has_evidence,
+    evidence_is_as_sealed,
+    ledger_backup_can_be_read,
+    no_person_is_published_twice,
+    no_script_is_still_failed,
+    pool_limits_are_set,
+    registry_is_fresh,
+    tables_are_as_declared,
+)
 from leadscrub_pipeline.resources import LedgerResource, SettingsResource, WarehouseResource
+
+MODE: Final = "leadscrub/mode"
+"""Run tag: what kind of run it is, to filter by."""
+LAUNCHED_BY: Final = "leadscrub/launched_by"
+"""Run tag: the sensor, the schedule or the command line that launched it."""
 
 scrub_job: Final = dg.define_asset_job(
     "scrub_job",
-    selection=dg.AssetSelection.assets(raw_leads, enriched_contacts, litigator_flags, dnc_flags, master_processed_db),
+    selection=dg.AssetSelection.assets(raw_leads, enriched_contacts, litigator_flags, dnc_flags, master_processed_db)
+    | dg.AssetSelection.checks(registry_is_fresh),
     description="Select, enrich, flag and publish the leads of one script.",
+    tags={MODE: "scrub"},
+)
+
+resilience_job: Final = dg.define_asset_job(
+    "resilience_job",
+    selection=dg.AssetSelection.checks(
+        evidence_is_as_sealed,
+        every_false_flag_has_evidence,
+        ledger_backup_can_be_read,
+        no_person_is_published_twice,
+        pool_limits_are_set,
+        registry_is_fresh,
+        tables_are_as_declared,
+    ),
+    description="What must hold over all scripts: evidence against its seals, the ledger against a backup, tables, "
+    "pools, the list's age. Reads everything, pays for nothing, changes nothing.",
+    tags={MODE: "resilience"},
+)
+
+still_failed_job: Final = dg.define_asset_job(
+    "still_failed_job",
+    selection=dg.AssetSelection.checks(no_script_is_still_failed),
+    description="Names the scripts whose latest run failed.",
+    tags={MODE: "still_failed"},
 )
 
 
@@ -61,6 +101,7 @@ def preview(
 @dg.job(
     name="preview_job",
     description="What scripts would select and cost, without a paid call and without a write.",
+    tags={MODE: "preview"},
 )
 def preview_job() -> None:
     preview()

@@ -4,6 +4,10 @@ from typing import Final
 
 import dagster as dg
 
+_PARTITION: Final = "dagster/partition"
+_FAILED_RUNS: Final = 500
+_FINISHED: Final = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+
 LEAD_SCRIPTS: Final = dg.DynamicPartitionsDefinition(name="lead_scripts")
 
 
@@ -17,3 +21,17 @@ def register_scripts(instance: dg.DagsterInstance, keys: list[str]) -> list[str]
     if new:
         instance.add_dynamic_partitions("lead_scripts", new)
     return new
+
+
+def failed_scripts(instance: dg.DagsterInstance) -> list[str]:
+    """Scripts whose latest finished run failed, in order; of the newest 500 failed runs."""
+    failed = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]), limit=_FAILED_RUNS)
+    candidates = {run.tags[_PARTITION] for run in failed if _PARTITION in run.tags}
+    return sorted(
+        key for key in candidates & set(instance.get_dynamic_partitions("lead_scripts")) if _failed(instance, key)
+    )
+
+
+def _failed(instance: dg.DagsterInstance, key: str) -> bool:
+    latest = instance.get_runs(dg.RunsFilter(statuses=_FINISHED, tags={_PARTITION: key}), limit=1)
+    return bool(latest) and latest[0].status is dg.DagsterRunStatus.FAILURE

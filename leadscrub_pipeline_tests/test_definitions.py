@@ -18,7 +18,8 @@ def test_it_loads_in_a_fresh_interpreter_with_an_empty_environment_and_without_w
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, env={}, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == (
-        "['dnc_flags', 'dnc_registry', 'enriched_contacts', 'litigator_flags', 'master_processed_db', 'raw_leads'] "
+        "['callable_phones', 'dnc_flags', 'dnc_registry', 'enriched_contacts', 'lead_scripts', 'litigator_flags', "
+        "'lookup_ledger', 'master_processed_db', 'raw_leads', 'scrub_evidence'] "
         "['scrub_job', 'preview_job'] []"
     )
 

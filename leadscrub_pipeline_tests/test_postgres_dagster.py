@@ -16,10 +16,10 @@ import pytest
 import yaml
 from sqlalchemy import NullPool, create_engine
 
-from leadscrub_pipeline.cli.instance import POOL_LIMITS
 from leadscrub_pipeline.cli.postgres import PostgresServer
 from leadscrub_pipeline.cli.project import project_path
 from leadscrub_pipeline.ledger import Ledger
+from leadscrub_pipeline.pools import POOL_LIMITS
 from leadscrub_pipeline_tests.cli_deployment import Deployment, deployment_in
 from leadscrub_pipeline_tests.postgres_server import KEY, crash, postgres_server, settings_on
 from leadscrub_pipeline_tests.test_dev_runs import ask, launch, numbers, served, wait_until

@@ -103,5 +103,5 @@ def stale_list_policy_of(run: dg.DagsterRun, settings: Settings) -> Literal["fai
 
 
 def _given(run: dg.DagsterRun, step: str) -> dict[str, Any]:
-    steps: Mapping[str, Any] = run.run_config.get("ops") or {}
+    steps = cast("Mapping[str, Any]", run.run_config.get("ops") or {})
     return dict((steps.get(step) or {}).get("config") or {})

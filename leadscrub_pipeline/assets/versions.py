@@ -16,7 +16,7 @@ def saw(context: dg.AssetExecutionContext, event: dg.AssetObservation | dg.Asset
     Versions of a partitioned file are observations and those of another one materializations,
     because Dagster compares only these (1.13.27).
     """
-    key, seen = event.asset_key, event.tags[_DATA_VERSION]
+    key, seen = event.asset_key, (event.tags or {})[_DATA_VERSION]
     version, _ = _last(context, event)
     if version == seen:
         return {}
@@ -41,4 +41,4 @@ def _last(
         found = records[0].event_log_entry.asset_materialization if records else None
     if found is None:
         return None, None
-    return found.tags.get(_DATA_VERSION), records[0].storage_id
+    return (found.tags or {}).get(_DATA_VERSION), records[0].storage_id

@@ -19,10 +19,8 @@ from leadscrub_pipeline.cli.project import project_path
 from leadscrub_pipeline.domain.scripts import script_paths
 from leadscrub_pipeline.errors import UnavailableError
 from leadscrub_pipeline.partitions import register_scripts
+from leadscrub_pipeline.pools import limits_of, set_pool_limits
 from leadscrub_pipeline.settings import Settings
-
-POOL_LIMITS: Final = {"idicore": 1, "ccc": 2, "warehouse": 4}
-"""Runs at a time. A pool without a limit of its own holds nobody back, default_limit or not."""
 
 STORAGE_URL: Final = "DAGSTER_POSTGRES_URL"
 """What deploy/dagster.yaml reads from the environment."""
@@ -91,9 +89,7 @@ def pool_limits(settings: Settings) -> dict[str, int | None]:
     if not (home / _CONFIG).exists():
         return {}
     with _at_home(settings), _storage_errors(settings), dg.DagsterInstance.get() as instance:
-        pools = instance.event_log_storage.get_pool_limits()
-    limits = {pool.name: pool.limit for pool in pools if not pool.from_default}
-    return {name: limits.get(name) for name in POOL_LIMITS}
+        return limits_of(instance)
 
 
 def place_config(home: Path, *, on_postgres: bool = False) -> None:
@@ -109,15 +105,6 @@ def place_config(home: Path, *, on_postgres: bool = False) -> None:
     beside.write_bytes(wanted)
     beside.replace(config)
     placed.write_text(_hash(wanted))
-
-
-def set_pool_limits(instance: dg.DagsterInstance) -> None:
-    """Limit the pools that have no limit of their own yet; a limit set by hand stays."""
-    storage = instance.event_log_storage
-    limited = {pool.name for pool in storage.get_pool_limits() if not pool.from_default}
-    for name, limit in POOL_LIMITS.items():
-        if name not in limited:
-            storage.set_concurrency_slots(name, limit)
 
 
 @contextmanager

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 import dagster as dg
 
+from leadscrub_pipeline.assets.lead_scripts import script_version
 from leadscrub_pipeline.errors import LeadscrubError
-from leadscrub_pipeline.jobs import scrub_job
+from leadscrub_pipeline.jobs import LAUNCHED_BY, scrub_job
 from leadscrub_pipeline.partitions import LEAD_SCRIPTS
 from leadscrub_pipeline.resources import SettingsResource
 
@@ -32,8 +33,8 @@ READING_SECONDS: Final = 20.0
 )
 def lead_scripts_sensor(context: dg.SensorEvaluationContext, settings: SettingsResource) -> dg.SensorResult:
     """Compare the folder with what the cursor remembers of it."""
-    from leadscrub_pipeline.domain.script_changes import from_cursor, look, to_cursor  # noqa: PLC0415 - at a tick only
-    from leadscrub_pipeline.domain.scripts import script_paths  # noqa: PLC0415 - at a tick only
+    from leadscrub_pipeline.domain.script_changes import from_cursor, look, to_cursor
+    from leadscrub_pipeline.domain.scripts import script_paths
 
     memory = from_cursor(context.cursor)
     try:
@@ -51,7 +52,7 @@ def lead_scripts_sensor(context: dg.SensorEvaluationContext, settings: SettingsR
         dg.RunRequest(
             run_key=f"{key}-{seen.memory.scripts[key].run_key}",
             partition_key=key,
-            tags={"leadscrub/launched_by": "lead_scripts_sensor"},
+            tags={LAUNCHED_BY: "lead_scripts_sensor"},
         )
         for key in seen.to_run
     ]
@@ -62,16 +63,18 @@ def lead_scripts_sensor(context: dg.SensorEvaluationContext, settings: SettingsR
         if requests
         else _reason(len(seen.present), len(new), problems, is_first=not memory.is_settled),
         cursor=to_cursor(seen.memory),
+        # What was made from an older version is stale from now on, whatever becomes of the run.
+        asset_events=[script_version(key, seen.memory.scripts[key].script_hash) for key in seen.to_run],
     )
 
 
 def _read(paths: Mapping[str, Path], before: Mapping[str, "Seen"]) -> tuple[dict[str, "Seen"], list[str], bool]:
     """Scripts by key, what could not be read, and whether the time was enough for all."""
-    from leadscrub_pipeline.domain.script_changes import Seen  # noqa: PLC0415 - at a tick only
-    from leadscrub_pipeline.domain.scripts import read_script  # noqa: PLC0415 - at a tick only
+    from leadscrub_pipeline.domain.script_changes import Seen
+    from leadscrub_pipeline.domain.scripts import read_script
 
     found: dict[str, Seen] = {}
-    problems = []
+    problems: list[str] = []
     deadline = time.monotonic() + READING_SECONDS
     for key, path in paths.items():
         if time.monotonic() > deadline:
