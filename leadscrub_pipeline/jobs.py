@@ -24,11 +24,7 @@ from leadscrub_pipeline.checks import (
     tables_are_as_declared,
 )
 from leadscrub_pipeline.resources import LedgerResource, SettingsResource, WarehouseResource
-
-MODE: Final = "leadscrub/mode"
-"""Run tag: what kind of run it is, to filter by."""
-LAUNCHED_BY: Final = "leadscrub/launched_by"
-"""Run tag: the sensor, the schedule or the command line that launched it."""
+from leadscrub_pipeline.run_tags import MODE
 
 scrub_job: Final = dg.define_asset_job(
     "scrub_job",

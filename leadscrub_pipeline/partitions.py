@@ -4,7 +4,8 @@ from typing import Final
 
 import dagster as dg
 
-_PARTITION: Final = "dagster/partition"
+from leadscrub_pipeline.run_tags import PARTITION
+
 _FAILED_RUNS: Final = 500
 _FINISHED: Final = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
@@ -26,12 +27,12 @@ def register_scripts(instance: dg.DagsterInstance, keys: list[str]) -> list[str]
 def failed_scripts(instance: dg.DagsterInstance) -> list[str]:
     """Scripts whose latest finished run failed, in order; of the newest 500 failed runs."""
     failed = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]), limit=_FAILED_RUNS)
-    candidates = {run.tags[_PARTITION] for run in failed if _PARTITION in run.tags}
+    candidates = {run.tags[PARTITION] for run in failed if PARTITION in run.tags}
     return sorted(
         key for key in candidates & set(instance.get_dynamic_partitions("lead_scripts")) if _failed(instance, key)
     )
 
 
 def _failed(instance: dg.DagsterInstance, key: str) -> bool:
-    latest = instance.get_runs(dg.RunsFilter(statuses=_FINISHED, tags={_PARTITION: key}), limit=1)
+    latest = instance.get_runs(dg.RunsFilter(statuses=_FINISHED, tags={PARTITION: key}), limit=1)
     return bool(latest) and latest[0].status is dg.DagsterRunStatus.FAILURE

@@ -1,4 +1,4 @@
-"""The queue of runs, which writes on each run who launched it: tag ``leadscrub/user``, from the proxy's header.
+"""The queue of runs, which writes on each run whose it is: user (from the proxy's header), script and mode.
 
 ``dagster.yaml`` names the class. Who may launch a run is not decided here: the proxy sends
 viewers to a read-only webserver (deploy/nginx).
@@ -8,6 +8,8 @@ import re
 from typing import Final
 
 import dagster as dg
+
+from leadscrub_pipeline.run_tags import missing_tags
 
 USER_HEADER: Final = "X-Leadscrub-User"
 """The proxy sets it from the sign-in and drops what a client sends under this name."""
@@ -39,8 +41,12 @@ class UserRunCoordinator(dg.QueuedRunCoordinator):
         user = signed_in_user(context.get_request_header(USER_HEADER))
         if user is None and given is not None and given != self._user_of(run.parent_run_id):
             user = NOT_SIGNED_IN
-        if user is not None and user != given and run.status is dg.DagsterRunStatus.NOT_STARTED:
-            self._instance.add_run_tags(run.run_id, {USER_TAG: user})
+        if run.status is dg.DagsterRunStatus.NOT_STARTED:
+            tags = missing_tags(run.tags)
+            if user is not None and user != given:
+                tags[USER_TAG] = user
+            if tags:
+                self._instance.add_run_tags(run.run_id, tags)
         return super().submit_run(context)
 
     def _user_of(self, run_id: str | None) -> str | None:

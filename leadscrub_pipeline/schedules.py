@@ -7,9 +7,10 @@ What starts by an event is a sensor and does not belong here.
 import dagster as dg
 
 from leadscrub_pipeline.errors import LeadscrubError, UsageError
-from leadscrub_pipeline.jobs import LAUNCHED_BY, resilience_job, scrub_job, still_failed_job
+from leadscrub_pipeline.jobs import resilience_job, scrub_job, still_failed_job
 from leadscrub_pipeline.partitions import register_scripts
 from leadscrub_pipeline.resources import SettingsResource
+from leadscrub_pipeline.run_tags import LAUNCHED_BY
 from leadscrub_pipeline.settings import Settings, load_settings
 
 _SCRUB_ALL = "scrub_all_scripts_schedule"

@@ -31,7 +31,7 @@ COMMANDS: Final = {
     "simulate": Entry("simulate:simulate", "Simulated idiCORE, CCC and ntfy in the foreground."),
     "doctor": Entry("doctor:doctor", "Look whether everything a run needs is in order."),
     "settings": Entry("env_example:settings", "Every setting, as a .env file to start from."),
-    "scripts": Entry("scripts:app", "Lead scripts: list, show, lint, new."),
+    "scripts": Entry("scripts:app", "Lead scripts: list, show, lint, new, retire."),
     "preview": Entry("preview:preview", "What scripts would select and cost. Pays for nothing."),
     "run": Entry("run:run", "Scrub the leads of scripts: select, enrich, flag, publish."),
     "check": Entry("check:check", "Ask both lists about phone numbers."),

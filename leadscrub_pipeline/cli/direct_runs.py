@@ -10,11 +10,11 @@ import dagster as dg
 import psutil
 
 from leadscrub_pipeline.ledger.owners import this_host
+from leadscrub_pipeline.run_tags import LAUNCHED_BY
 
 HOST: Final = "leadscrub/host"
 PID: Final = "leadscrub/pid"
 STARTED: Final = "leadscrub/process_started"
-LAUNCHED_BY: Final = "leadscrub/launched_by"
 
 _UNFINISHED: Final = [
     dg.DagsterRunStatus.NOT_STARTED,

@@ -1,4 +1,4 @@
-"""``leadscrub scripts``: look at lead scripts, find what is wrong with them, start a new one.
+"""``leadscrub scripts``: look at lead scripts, find what is wrong with them, start a new one, retire an old one.
 
 What a script may do is the domain's business; nothing here runs one.
 """
@@ -112,6 +112,27 @@ def new(
         print_json({"script": key, "path": str(path)})
     else:
         out.print(f"Wrote {path}. Fill it, then: leadscrub scripts lint {key}", markup=False, soft_wrap=True)
+
+
+@app.command("retire")
+def retire_script(
+    script: Annotated[str, typer.Argument(help="Key of a script whose file was removed.")],
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Take the partition of a removed script out of Dagster. Published rows, evidence and the ledger stay.
+
+    Refused while the file is still there, and while a run or a backfill is at work on it.
+    """
+    from leadscrub_pipeline.cli.retire import retire  # noqa: PLC0415 - the other commands do without Dagster
+
+    settings = load_settings()
+    retire(script, settings)
+    if as_json:
+        print_json({"script": script, "retired": True})
+        return
+    out.print(f"Partition {script} is gone from Dagster.", markup=False, soft_wrap=True)
+    note(f"What it published stays. To take that out of CALLABLE_PHONES: leadscrub results withdraw {script}")
 
 
 def lint_scripts(settings: Settings, paths: Iterable[Path]) -> list[Linted]:

@@ -18,6 +18,7 @@ from leadscrub_pipeline.cli.interrupts import INTERRUPTED
 from leadscrub_pipeline.definitions import defs
 from leadscrub_pipeline.deployment import open_ledger
 from leadscrub_pipeline.errors import LeadscrubError
+from leadscrub_pipeline.run_tags import SCRIPT
 from leadscrub_pipeline.settings import Settings
 
 _NUMBERS: Final = {
@@ -150,7 +151,7 @@ def _execute(key: str, run_id: str, settings: Settings, instance: dg.DagsterInst
             instance=instance,
             partition_key=key,
             run_id=run_id,
-            tags=tags_of_this_process(),
+            tags={**tags_of_this_process(), SCRIPT: key},
             raise_on_error=False,
         )
     except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):

@@ -9,9 +9,10 @@ import dagster as dg
 
 from leadscrub_pipeline.assets.lead_scripts import script_version
 from leadscrub_pipeline.errors import LeadscrubError
-from leadscrub_pipeline.jobs import LAUNCHED_BY, scrub_job
+from leadscrub_pipeline.jobs import scrub_job
 from leadscrub_pipeline.partitions import LEAD_SCRIPTS
 from leadscrub_pipeline.resources import SettingsResource
+from leadscrub_pipeline.run_tags import LAUNCHED_BY
 
 if TYPE_CHECKING:
     from leadscrub_pipeline.domain.script_changes import Seen
