@@ -1,15 +1,9 @@
 """Runs that ``leadscrub dev`` launches from its queue: terminated in the UI, and killed and retried by the daemon."""
 
-import json
 import os
 import signal
 import sqlite3
-import subprocess
-import threading
-import time
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +11,8 @@ import dagster as dg
 import pytest
 
 from leadscrub_pipeline_tests.cli_deployment import LEADS, Deployment, deployment_in
+from leadscrub_pipeline_tests.dagster_ui import launch, served, terminate, wait_until
 from leadscrub_pipeline_tests.sums import check_sums
-from leadscrub_pipeline_tests.test_cli_demo import wait_for_ui
-
-_LAUNCH = """
-mutation ($params: ExecutionParams!) {
-  launchRun(executionParams: $params) {
-    __typename
-    ... on LaunchRunSuccess { run { runId } }
-    ... on PythonError { message }
-  }
-}
-"""
-_TERMINATE = """
-mutation ($runId: String!) {
-  terminateRun(runId: $runId, terminatePolicy: SAFE_TERMINATE) { __typename }
-}
-"""
 
 pytestmark = pytest.mark.long
 
@@ -43,58 +22,6 @@ def deployment(tmp_path: Path) -> Iterator[Deployment]:
     with deployment_in(tmp_path, latency=0.5) as made:
         made.environment |= {"IDICORE_MAX_WORKERS": "5", "IDICORE_MIN_WORKERS": "5"}
         yield made
-
-
-@contextmanager
-def served(deployment: Deployment) -> Iterator[str]:
-    """The UI's address while ``leadscrub dev`` serves it."""
-    with deployment.start("dev", "--live") as process:
-        try:
-            url = wait_for_ui(process)
-            # What nobody reads fills the pipe, and then the daemon waits for ever to tell of an error.
-            for pipe in (process.stdout, process.stderr):
-                assert pipe is not None
-                threading.Thread(target=pipe.read, daemon=True).start()
-            yield url
-        finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(timeout=120)
-            except subprocess.TimeoutExpired:
-                process.kill()
-
-
-def ask(url: str, query: str, **variables: Any) -> dict[str, Any]:
-    body = json.dumps({"query": query, "variables": variables}).encode()
-    request = urllib.request.Request(f"{url}/graphql", body, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        found = json.load(answer)
-    assert "errors" not in found, found
-    return dict(found["data"])
-
-
-def launch(url: str, partition: str = "leads") -> str:
-    answer = ask(
-        url,
-        _LAUNCH,
-        params={
-            "selector": {
-                "repositoryLocationName": "leadscrub_pipeline",
-                "repositoryName": "__repository__",
-                "jobName": "scrub_job",
-            },
-            "executionMetadata": {"tags": [{"key": "dagster/partition", "value": partition}]},
-        },
-    )["launchRun"]
-    assert answer["__typename"] == "LaunchRunSuccess", answer
-    return str(answer["run"]["runId"])
-
-
-def wait_until(what: Callable[[], bool], *, seconds: float = 300.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def runs(deployment: Deployment) -> list[dg.DagsterRun]:
@@ -129,8 +56,7 @@ def test_a_terminate_in_the_ui_settles_what_is_on_its_way_and_the_run_is_cancele
     with served(deployment) as url:
         run_id = launch(url)
         wait_until(lambda: deployment.billed >= 10)
-        answer = ask(url, _TERMINATE, runId=run_id)
-        assert answer["terminateRun"]["__typename"] == "TerminateRunSuccess"
+        assert terminate(url, run_id) == "TerminateRunSuccess"
         wait_until(lambda: runs(deployment)[0].is_finished)
         assert runs(deployment)[0].status is dg.DagsterRunStatus.CANCELED
         bill = deployment.simulators.idicore.bill

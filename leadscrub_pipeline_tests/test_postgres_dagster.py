@@ -21,18 +21,11 @@ from leadscrub_pipeline.cli.project import project_path
 from leadscrub_pipeline.ledger import Ledger
 from leadscrub_pipeline.pools import POOL_LIMITS
 from leadscrub_pipeline_tests.cli_deployment import Deployment, deployment_in
+from leadscrub_pipeline_tests.dagster_ui import ask, launch, launch_backfill, served, wait_until
+from leadscrub_pipeline_tests.own_people import scripts_of_own_people
 from leadscrub_pipeline_tests.postgres_server import KEY, crash, postgres_server, settings_on
-from leadscrub_pipeline_tests.test_dev_runs import ask, launch, numbers, served, wait_until
+from leadscrub_pipeline_tests.test_dev_runs import numbers
 
-_BACKFILL = """
-mutation ($params: LaunchBackfillParams!) {
-  launchPartitionBackfill(backfillParams: $params) {
-    __typename
-    ... on LaunchBackfillSuccess { backfillId }
-    ... on PythonError { message }
-  }
-}
-"""
 BACKFILLED = ("first", "second", "third")
 SCRIPTS = (*BACKFILLED, "single")
 LEADS = 12
@@ -88,22 +81,11 @@ def hosted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hosted]:
     with postgres_server() as server, deployment_in(tmp_path, latency=0.3, leads=LEADS * len(SCRIPTS)) as made:
         made.environment |= settings_on(server)
         made.environment |= {"IDICORE_MAX_WORKERS": str(WORKERS), "IDICORE_MIN_WORKERS": str(WORKERS)}
-        write_scripts(made)
+        scripts_of_own_people(made, SCRIPTS, leads=LEADS)
         shorten_waits(made)
         monkeypatch.setenv("DAGSTER_POSTGRES_URL", server.url("dagster"))
         with made.instance() as instance:
             yield Hosted(made, server, instance)
-
-
-def write_scripts(deployment: Deployment) -> None:
-    """Each selects people of its own."""
-    (deployment.scripts / "leads.sql").unlink()
-    tables = deployment.folder / "sources/LEADS_DB/PUBLIC"
-    head, *rows = (tables / "LEADS.csv").read_text(encoding="utf-8").splitlines()
-    for number, key in enumerate(SCRIPTS):
-        own = rows[number * LEADS : (number + 1) * LEADS]
-        (tables / f"{key.upper()}.csv").write_text("\n".join([head, *own]) + "\n", encoding="utf-8")
-        deployment.write_script(key, f"SELECT * FROM LEADS_DB.PUBLIC.{key.upper()}")
 
 
 def shorten_waits(deployment: Deployment) -> None:
@@ -119,15 +101,6 @@ def shorten_waits(deployment: Deployment) -> None:
         env=os.environ | deployment.environment | {"DAGSTER_HOME": str(home), "PYTHONWARNINGS": "ignore"},
         check=True,
     )
-
-
-def launch_backfill(url: str, *partitions: str) -> str:
-    repository = {"repositoryLocationName": "leadscrub_pipeline", "repositoryName": "__repository__"}
-    selector = {"partitionSetName": "scrub_job_partition_set", "repositorySelector": repository}
-    params = {"selector": selector, "partitionNames": list(partitions)}
-    answer = ask(url, _BACKFILL, params=params)["launchPartitionBackfill"]
-    assert answer["__typename"] == "LaunchBackfillSuccess", answer
-    return str(answer["backfillId"])
 
 
 def answers(url: str) -> bool:

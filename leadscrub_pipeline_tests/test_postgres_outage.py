@@ -20,6 +20,7 @@ from leadscrub_pipeline.domain.verdicts import utc_now
 from leadscrub_pipeline.errors import UnavailableError
 from leadscrub_pipeline.ledger import Cached, Claimed, Ledger
 from leadscrub_pipeline.settings import load_settings
+from leadscrub_pipeline_tests.dagster_ui import wait_until
 from leadscrub_pipeline_tests.graph import Graph, graph_in, people
 from leadscrub_pipeline_tests.ledger_support import (  # noqa: F401 - a fixture
     ANSWER,
@@ -35,7 +36,6 @@ from leadscrub_pipeline_tests.ledger_support import (  # noqa: F401 - a fixture
     settle,
 )
 from leadscrub_pipeline_tests.postgres_server import KEY, crash, postgres_server, settings_on
-from leadscrub_pipeline_tests.test_dev_runs import wait_until
 
 LONG_AWAY = 4.0
 """Longer than the writer's own tries."""

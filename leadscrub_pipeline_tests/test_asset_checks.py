@@ -1,0 +1,270 @@
+"""The checks that Dagster shows: what each run claims, what holds over all scripts, and what a failed one keeps back."""
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from leadscrub_pipeline.definitions import defs
+from leadscrub_pipeline.pools import set_pool_limits
+from leadscrub_pipeline.simulators import Fault
+from leadscrub_pipeline.warehouse.schema import MASTER, PUBLISHED_IDENTITIES, SCRUB_EVIDENCE
+from leadscrub_pipeline_tests.graph import Graph, graph_in, people
+
+Evaluated = Mapping[str, Any]
+
+OF_EVERY_RUN = {
+    "no_lead_is_lost",
+    "every_lead_has_one_outcome",
+    "phones_are_valid",
+    "hit_rate_is_usual",
+    "spend_is_within_budget",
+    "positive_controls_are_found",
+    "litigator_rate_is_usual",
+    "registry_is_fresh",
+    "every_kept_lead_is_accounted_for",
+    "no_row_stands_twice",
+}
+OF_BOTH_FLAGS = {"every_clear_phone_has_evidence", "few_phones_are_unknown"}
+
+
+@pytest.fixture
+def graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Graph]:
+    with graph_in(tmp_path, monkeypatch) as made:
+        yield made
+
+
+def evaluated(graph: Graph, run_id: str) -> dict[tuple[str, str], Any]:
+    """Each check of a run, by asset and name."""
+    records = graph.instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION).records
+    events = [record.event_log_entry.dagster_event for record in records]
+    found = [event.asset_check_evaluation_data for event in events if event is not None]
+    return {(one.asset_key.to_user_string(), one.check_name): one for one in found}
+
+
+def scrub(graph: Graph, key: str = "leads", **config: Any) -> tuple[Any, dict[tuple[str, str], Any]]:
+    """A run of the whole job with options of any step."""
+    graph.instance.add_dynamic_partitions("lead_scripts", [key])
+    result = defs.resolve_job_def("scrub_job").execute_in_process(
+        partition_key=key,
+        instance=graph.instance,
+        run_config={"ops": {step: {"config": options} for step, options in config.items()}},
+        raise_on_error=False,
+    )
+    return result, evaluated(graph, result.run_id)
+
+
+def checked(graph: Graph, job: str) -> dict[str, Any]:
+    result = defs.resolve_job_def(job).execute_in_process(instance=graph.instance, raise_on_error=False)
+    return {name: one for (_, name), one in evaluated(graph, result.run_id).items()}
+
+
+def materialized(graph: Graph, run_id: str) -> set[str | None]:
+    records = graph.instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION).records
+    return {record.event_log_entry.step_key for record in records}
+
+
+def first_failure(result: Any) -> str:
+    return str(result.get_step_failure_events()[0].step_failure_data.error.message)
+
+
+def test_every_run_evaluates_its_claims_and_all_hold(graph: Graph) -> None:
+    run = graph.scrub("leads")
+    found = evaluated(graph, run.run_id)
+    names = [name for _, name in found]
+    assert set(names) == OF_EVERY_RUN | OF_BOTH_FLAGS
+    assert sorted(name for name in names if name in OF_BOTH_FLAGS) == sorted([*OF_BOTH_FLAGS, *OF_BOTH_FLAGS])
+    assert {key: one.description for key, one in found.items() if not one.passed} == {}
+    assert found["raw_leads", "no_lead_is_lost"].description == (
+        "10 selected = 0 rejected + 0 duplicate + 0 already processed + 10 kept."
+    )
+
+
+def test_more_unknown_phones_than_the_run_allows_keep_the_master_table_as_it_is(graph: Graph) -> None:
+    graph.simulators.ccc.faults.add(Fault("missing_phones", times=1))
+    result, found = scrub(graph, litigator_flags={"max_unknown_share": 0.0})
+    assert not result.success
+    check = found["litigator_flags", "few_phones_are_unknown"]
+    assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.ERROR)
+    assert "litigator_flags" in materialized(graph, result.run_id)
+    assert "master_processed_db" not in materialized(graph, result.run_id)
+    assert graph.master() == []
+    graph.scrub("leads")
+    assert len(graph.master()) == 10
+    assert graph.billed == 10
+
+
+def test_unknown_phones_are_a_warning_where_nothing_else_is_asked_for(graph: Graph) -> None:
+    graph.write_registry(area_codes=[201])
+    result, found = scrub(graph)
+    assert result.success
+    check = found["dnc_flags", "few_phones_are_unknown"]
+    assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert check.metadata["unknown_share"].value > 0.05
+
+
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        ({"litigator_flags": {"max_unknown_share": 1.5}}, "max_unknown_share of litigator_flags"),
+        ({"dnc_flags": {"max_unknown_share": -0.1}}, "max_unknown_share of dnc_flags"),
+    ],
+)
+def test_an_option_out_of_its_bounds_is_refused_before_anything_is_paid(
+    graph: Graph, config: dict[str, Any], named: str
+) -> None:
+    result, _ = scrub(graph, **config)
+    failed = result.get_step_failure_events()[0]
+    assert failed.step_key == "raw_leads"
+    assert named in failed.step_failure_data.user_failure_data.description
+    assert graph.billed == 0
+    assert not failed.step_failure_data.user_failure_data.allow_retries
+
+
+def test_what_is_launched_without_raw_leads_is_looked_at_all_the_same(graph: Graph) -> None:
+    graph.scrub("leads", assets=["raw_leads"])
+    result = defs.resolve_job_def("scrub_job").execute_in_process(
+        partition_key="leads",
+        instance=graph.instance,
+        run_config={"ops": {"dnc_flags": {"config": {"max_unknown_share": 7}}}},
+        raise_on_error=False,
+        asset_selection=[dg.AssetKey("enriched_contacts"), dg.AssetKey("dnc_flags")],
+    )
+    assert result.get_step_failure_events()[0].step_key == "enriched_contacts"
+    assert graph.billed == 0
+
+
+def test_renew_asks_about_every_phone_again_and_pays_for_no_lookup(graph: Graph) -> None:
+    graph.scrub("leads")
+    result, _ = scrub(
+        graph,
+        raw_leads={"already_processed": "include"},
+        litigator_flags={"renew": True},
+        dnc_flags={"renew": True},
+    )
+    assert result.success
+    for asset in ("litigator_flags", "dnc_flags"):
+        reported = result.asset_materializations_for_node(asset)[0].metadata
+        assert reported["asked"].value == reported["phones"].value > 0
+        assert reported["reused"].value == 0
+    assert graph.billed == 10
+
+
+def test_on_stale_list_of_the_run_goes_before_the_setting(graph: Graph) -> None:
+    graph.configure(DNC_LIST_DATE=(datetime.now(UTC) - timedelta(days=40)).date().isoformat())
+    result, found = scrub(graph, dnc_flags={"on_stale_list": "null"})
+    assert result.success
+    check = found["dnc_registry", "registry_is_fresh"]
+    assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert not any(row["phone_1_in_dnc"] is False for row in graph.master())
+    graph.configure(DNC_ON_STALE_LIST="null")
+    result, found = scrub(graph, raw_leads={"already_processed": "include"}, dnc_flags={"on_stale_list": "fail"})
+    assert not result.success
+    assert found["dnc_registry", "registry_is_fresh"].severity is dg.AssetCheckSeverity.ERROR
+
+
+@pytest.mark.parametrize(("days", "passed"), [(23, True), (24, False)])
+def test_a_list_is_warned_of_a_week_before_it_is_too_old(graph: Graph, days: int, passed: bool) -> None:
+    graph.configure(DNC_LIST_DATE=(datetime.now(UTC) - timedelta(days=days)).date().isoformat())
+    result, found = scrub(graph)
+    assert result.success
+    check = found["dnc_registry", "registry_is_fresh"]
+    assert (check.passed, check.severity) == (passed, dg.AssetCheckSeverity.WARN)
+    assert check.metadata["age_days"].value == days
+
+
+def test_a_budget_that_is_nearly_used_up_or_kept_leads_back_is_told(graph: Graph) -> None:
+    graph.configure(IDICORE_DAILY_BUDGET=graph.simulators.idicore.price * 12)
+    _, found = scrub(graph)
+    near = found["enriched_contacts", "spend_is_within_budget"]
+    assert (near.passed, near.severity) == (False, dg.AssetCheckSeverity.WARN)
+    graph.write_source("LEADS_DB.PUBLIC.LEADS", people(20))
+    _, found = scrub(graph)
+    capped = found["enriched_contacts", "spend_is_within_budget"]
+    assert not capped.passed
+    assert capped.metadata["daily_budget"].value == 8
+
+
+def test_an_account_that_finds_no_control_is_an_error_that_is_named(graph: Graph) -> None:
+    graph.simulators.ccc.faults.add(Fault("all_false", times=10))
+    _, found = scrub(graph)
+    check = found["litigator_flags", "positive_controls_are_found"]
+    assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.ERROR)
+    assert "Check the CCC plan" in check.description
+
+
+def test_a_hit_rate_that_falls_is_a_warning_compared_with_the_scripts_own_past(graph: Graph) -> None:
+    graph.write_source("LEADS_DB.PUBLIC.LEADS", people(40))
+    for _ in range(10):
+        assert graph.scrub("leads", already_processed="include").success
+    graph.write_source("LEADS_DB.PUBLIC.LEADS", people(40, start=1_000))
+    graph.configure(IDICORE_MAX_MISS_SHARE=1)
+    graph.simulators.idicore.faults.add(Fault("no_match", times=30))
+    _, found = scrub(graph)
+    check = found["enriched_contacts", "hit_rate_is_usual"]
+    assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert check.metadata["past_runs"].value == 10
+
+
+def test_the_weekly_checks_hold_after_a_scrub(graph: Graph) -> None:
+    graph.scrub("leads")
+    set_pool_limits(graph.instance)
+    found = checked(graph, "resilience_job")
+    assert len(found) == 7
+    assert {name: one.description for name, one in found.items() if not one.passed} == {}
+
+
+def test_the_weekly_checks_find_what_is_wrong(graph: Graph) -> None:
+    graph.scrub("leads")
+    with graph.warehouse() as session:
+        session.execute(f"DELETE FROM {SCRUB_EVIDENCE.full_name} WHERE source = 'dnc'")
+        session.execute(
+            f"INSERT INTO {PUBLISHED_IDENTITIES.full_name} "
+            f"SELECT 'x', person_key, 'other', settled, record_id FROM {PUBLISHED_IDENTITIES.full_name} LIMIT 1"
+        )
+    found = checked(graph, "resilience_job")
+    wrong = {name for name, one in found.items() if not one.passed}
+    assert wrong == {
+        "evidence_is_as_sealed",
+        "every_false_flag_has_evidence",
+        "no_person_is_published_twice",
+        "pool_limits_are_set",
+    }
+    assert found["every_false_flag_has_evidence"].metadata["without_evidence"].value > 0
+
+
+def test_a_clear_phone_without_evidence_keeps_the_master_table_as_it_is(graph: Graph) -> None:
+    graph.scrub("leads")
+    before = graph.master()
+    with graph.warehouse() as session:
+        session.execute(f"DELETE FROM {SCRUB_EVIDENCE.full_name} WHERE source = 'dnc' AND verdict = 'clear'")
+    result, found = scrub(graph, raw_leads={"already_processed": "include"})
+    assert not result.success
+    assert not found["dnc_flags", "every_clear_phone_has_evidence"].passed
+    assert "every_clear_phone_has_evidence" in first_failure(result)
+    assert graph.master() == before
+
+
+def test_a_row_that_stands_twice_is_found(graph: Graph) -> None:
+    graph.scrub("leads")
+    with graph.warehouse() as session:
+        session.execute(f"INSERT INTO {MASTER.full_name} SELECT * FROM {MASTER.full_name} LIMIT 1")
+    _, found = scrub(graph)
+    assert found["master_processed_db", "no_row_stands_twice"].metadata["double_rows"].value == 1
+    assert not found["master_processed_db", "no_row_stands_twice"].passed
+
+
+def test_scripts_that_are_still_failed_are_named_until_they_run_well(graph: Graph) -> None:
+    graph.write_script("broken", "SELECT first_name FROM LEADS_DB.PUBLIC.LEADS")
+    graph.scrub("leads")
+    graph.scrub("broken")
+    (found,) = checked(graph, "still_failed_job").values()
+    assert not found.passed
+    assert found.metadata["scripts"].value == ["broken"]
+    graph.write_script("broken")
+    assert graph.scrub("broken").success
+    (found,) = checked(graph, "still_failed_job").values()
+    assert found.passed
