@@ -1,12 +1,11 @@
-"""What both steps that check phones do alike: count, ask page by page, keep each answer with its evidence, publish.
+"""What all steps that check phones do alike: count, ask page by page, keep each answer with its evidence, publish.
 
-Asking the source is what differs, and stands with each step.
+Asking the source is what differs, and stands in litigators.py and registry.py.
 """
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 
 from leadscrub_pipeline.domain.verdicts import utc_now
 from leadscrub_pipeline.ledger import Ledger
@@ -16,7 +15,9 @@ from leadscrub_pipeline.steps.progress import Progress
 from leadscrub_pipeline.warehouse.phone_verdicts import (
     Check,
     Checked,
+    Phones,
     count_phones,
+    phones_of,
     phones_to_ask,
     publish_flags,
     verdict_counts,
@@ -30,21 +31,20 @@ class FlagStep:
     """A step at work: the phones that need asking, and where their answers go."""
 
     def __init__(
-        self, warehouse: Warehouse, contacts: Slice, check: Check, chain: EvidenceChain, *, result: FlagReport,
-        now: datetime, report: Callable[[str], None],
+        self, warehouse: Warehouse, phones: Phones, check: Check, chain: EvidenceChain, *, result: FlagReport,
+        report: Callable[[str], None],
     ) -> None:  # fmt: skip
         self.result = result
         self._warehouse = warehouse
-        self._contacts = contacts
+        self._phones = phones
         self._check = check
         self._chain = chain
-        self._now = now
         self._progress = Progress(report, noun="phones", total=result.asked)
         self._waiting: list[Checked] = []
 
     def phones(self, *, rows: int) -> Iterator[list[str]]:
-        """The phones without an unexpired verdict, in pages."""
-        return phones_to_ask(self._warehouse, self._contacts, self._check.source, self._now, rows=rows)
+        """The phones without a verdict that stands, in pages."""
+        return phones_to_ask(self._warehouse, self._phones, self._check.source, rows=rows)
 
     def answered(self, answers: Sequence[Checked]) -> None:
         """Count answers; call it once for each, before or after it is stored."""
@@ -68,6 +68,39 @@ class FlagStep:
 
 
 @contextmanager
+def asking(
+    warehouse: Warehouse,
+    ledger: Ledger,
+    phones: Phones,
+    check: Check,
+    *,
+    result: FlagReport,
+    report: Callable[[str], None],
+) -> Iterator[FlagStep]:
+    """Ask about the phones within the block; their answers are kept and sealed, also when it ends by an error.
+
+    ``result`` is filled as far as the step comes.
+    """
+    started = time.monotonic()
+    late = seal_what_is_left(warehouse, ledger)
+    result.chains_sealed_late, result.rows_sealed_late, result.chains_broken = late.chains, late.rows, late.broken
+    with warehouse.session() as session:
+        result.phones, result.asked = count_phones(session, phones, check.source)
+    result.reused = result.phones - result.asked
+    try:
+        with sealed_chain(warehouse, ledger, check) as chain:
+            step = FlagStep(warehouse, phones, check, chain, result=result, report=report)
+            try:
+                yield step
+            finally:
+                step.flush()
+                result.evidence_rows, result.evidence_root = chain.end.rows, chain.end.root
+        result.evidence_seal = chain.seal_entry
+    finally:
+        result.seconds = time.monotonic() - started
+
+
+@contextmanager
 def flag_step(
     warehouse: Warehouse,
     ledger: Ledger,
@@ -83,28 +116,11 @@ def flag_step(
         FailedError: the contacts were replaced by another run in the meantime.
     """
     started = time.monotonic()
-    now = utc_now()
-    late = seal_what_is_left(warehouse, ledger)
+    result = FlagReport()
+    with asking(warehouse, ledger, phones_of(contacts, utc_now()), check, result=result, report=report) as step:
+        yield step
     with warehouse.session() as session:
-        phones, to_ask = count_phones(session, contacts, check.source, now)
-    result = FlagReport(
-        phones=phones,
-        asked=to_ask,
-        reused=phones - to_ask,
-        chains_sealed_late=late.chains,
-        rows_sealed_late=late.rows,
-        chains_broken=late.broken,
-    )
-    with sealed_chain(warehouse, ledger, check) as chain:
-        step = FlagStep(warehouse, contacts, check, chain, result=result, now=now, report=report)
-        try:
-            yield step
-        finally:
-            step.flush()
-    result.evidence_rows, result.evidence_root = chain.end.rows, chain.end.root
-    result.evidence_seal = chain.seal_entry
-    with warehouse.session() as session:
-        details = {"phones": phones, "asked": to_ask}
+        details = {"phones": result.phones, "asked": result.asked}
         publish_flags(session, table, contacts, check, details=details, now=utc_now())
         result.verdicts, result.clear_without_evidence = verdict_counts(session, table, check)
     result.seconds = time.monotonic() - started

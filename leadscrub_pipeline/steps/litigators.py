@@ -1,4 +1,4 @@
-"""Litigator checks: ask CCC about each phone without an unexpired verdict, and keep verdict and evidence."""
+"""Litigator checks: ask CCC about each phone without a verdict that stands, and keep verdict and evidence."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -37,12 +37,22 @@ def check_litigators(
     """
     client = CccClient(settings)
     with flag_step(warehouse, ledger, contacts, check, LITIGATOR_FLAGS, report=report) as step:
-        result = step.result
-        result.workers = ccc_workers(result.asked, settings)
-        if result.asked:
+        ask_litigators(step, client, settings)
+    return step.result
+
+
+def ask_litigators(step: FlagStep, client: CccClient, settings: Settings) -> None:
+    """Ask CCC about the step's phones.
+
+    Raises:
+        UnavailableError: CCC is down or refuses access; answers that came in are kept.
+    """
+    step.result.workers = ccc_workers(step.result.asked, settings)
+    try:
+        if step.result.asked:
             _ask(step, client, settings)
-        result.vendor = client.stats.metadata()
-    return result
+    finally:
+        step.result.vendor = client.stats.metadata()
 
 
 def _ask(step: FlagStep, client: CccClient, settings: Settings) -> None:

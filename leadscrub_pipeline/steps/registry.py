@@ -1,4 +1,4 @@
-"""Do-Not-Call checks: ask the registry file about each phone without an unexpired verdict, and keep the evidence."""
+"""Do-Not-Call checks: ask the registry file about each phone without a verdict that stands, and keep the evidence."""
 
 from collections.abc import Callable
 from typing import Final, Literal
@@ -7,7 +7,7 @@ from leadscrub_pipeline.dnc import DncRegistry
 from leadscrub_pipeline.domain.verdicts import registry_valid_until, utc_now
 from leadscrub_pipeline.ledger import Ledger
 from leadscrub_pipeline.steps.flag_report import FlagReport
-from leadscrub_pipeline.steps.flag_step import flag_step
+from leadscrub_pipeline.steps.flag_step import FlagStep, flag_step
 from leadscrub_pipeline.warehouse.phone_verdicts import Check, Checked
 from leadscrub_pipeline.warehouse.protocol import Warehouse
 from leadscrub_pipeline.warehouse.schema import DNC_FLAGS
@@ -36,24 +36,33 @@ def check_registry(
     """
     if on_stale_list == "fail":
         registry.require_fresh()
-    obtained_at = registry.version.obtained_at
     with flag_step(warehouse, ledger, contacts, check, DNC_FLAGS, report=report) as step:
-        for page in step.phones(rows=PAGE_ROWS):
-            answers = registry.look_up(page, batched=batched)
-            checked_at = utc_now()
-            good_until = registry_valid_until(obtained_at, max_age_days) if obtained_at is not None else checked_at
-            found = [
-                Checked(
-                    phone=phone,
-                    answer=answers[phone],
-                    list_version=registry.version.name,
-                    obtained_at=obtained_at,
-                    checked_at=checked_at,
-                    valid_until=good_until if answers[phone].reason is None else checked_at,
-                )
-                for phone in page
-            ]
-            step.store(found)
-            step.answered(found)
-            step.result.requests += 1
+        ask_registry(step, registry, max_age_days=max_age_days, batched=batched)
     return step.result
+
+
+def ask_registry(step: FlagStep, registry: DncRegistry, *, max_age_days: int, batched: bool) -> None:
+    """Ask the registry about the step's phones.
+
+    Raises:
+        UnavailableError: the file cannot be read or changed; answers that it gave before are kept.
+    """
+    obtained_at = registry.version.obtained_at
+    for page in step.phones(rows=PAGE_ROWS):
+        answers = registry.look_up(page, batched=batched)
+        checked_at = utc_now()
+        good_until = registry_valid_until(obtained_at, max_age_days) if obtained_at is not None else checked_at
+        found = [
+            Checked(
+                phone=phone,
+                answer=answers[phone],
+                list_version=registry.version.name,
+                obtained_at=obtained_at,
+                checked_at=checked_at,
+                valid_until=good_until if answers[phone].reason is None else checked_at,
+            )
+            for phone in page
+        ]
+        step.store(found)
+        step.answered(found)
+        step.result.requests += 1

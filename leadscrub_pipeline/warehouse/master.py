@@ -1,7 +1,6 @@
 """Publishing: one MERGE into MASTER_PROCESSED_DB, with flags taken from unexpired verdicts only.
 
-The rules that turn verdicts into flags are those of domain/verdicts.py, told to the
-warehouse in SQL; a property test holds the two together.
+How verdicts become flags stands in flags.py, and checking again what is published in rescrub.py.
 """
 
 from dataclasses import dataclass
@@ -12,8 +11,16 @@ import orjson
 
 from leadscrub_pipeline import failpoints
 from leadscrub_pipeline.domain.phones import mask_phone
-from leadscrub_pipeline.domain.verdicts import CCC, DNC, LASTING_REASONS, Reason
+from leadscrub_pipeline.domain.verdicts import CCC, DNC
 from leadscrub_pipeline.errors import FailedError
+from leadscrub_pipeline.warehouse.flags import (
+    flag_columns,
+    flag_joins,
+    flag_params,
+    litigator_reason,
+    row_flags,
+    utc_text,
+)
 from leadscrub_pipeline.warehouse.protocol import Dialect, Session
 from leadscrub_pipeline.warehouse.schema import (
     ENRICHED_CONTACTS,
@@ -269,35 +276,18 @@ def publishable_query(dialect: Dialect, verdicts: str, known_ids: str) -> str:
     """Leads of a range with a hit or a miss: the rows to publish, and whether they need a second visit."""
     identity = ", ".join(f"r.{name}" for name in IDENTITY_COLUMNS)
     contacts = ", ".join(f"e.{kind}_{i}" for kind in ("phone", "email") for i in _SLOTS)
-    joins = "\n".join(
-        f"LEFT JOIN {verdicts} AS {source}{i} ON {source}{i}.phone = e.phone_{i} AND {source}{i}.source = '{source}'"
-        for source in (CCC, DNC)
-        for i in _SLOTS
-    )
-    reasons = ", ".join(
-        [f"{reason_sql(f'{source}{i}', f'e.phone_{i}')} AS {source}{i}_reason" for source in (CCC, DNC) for i in _SLOTS]
-    )
-    flags = ", ".join(
-        [f"{flag_sql(f'{source}{i}', f'e.phone_{i}')} AS {source}{i}_flag" for source in (CCC, DNC) for i in _SLOTS]
-    )
-    times = ", ".join(
-        [f"{source}{i}.checked_at AS {source}{i}_checked_at" for source in (CCC, DNC) for i in _SLOTS]
-        + [f"{DNC}{i}.list_version AS {DNC}{i}_list_version" for i in _SLOTS]
-    )
-    lasting = ", ".join(f"'{reason.value}'" for reason in sorted(LASTING_REASONS))
-    all_reasons = [f"f.{source}{i}_reason" for source in (CCC, DNC) for i in _SLOTS]
-    settled = " AND ".join(f"({name} IS NULL OR {name} IN ({lasting}))" for name in all_reasons)
+    phones = [f"e.phone_{i}" for i in _SLOTS]
     record_id = f"COALESCE(p.record_id, {computed_record_id(dialect, 'e.partition_key', 'e.person_key')})"
     return f"""
 WITH f AS (
   SELECT e.lead_number, {record_id} AS record_id, r.key_version, r.identity_hash, r.additional, e.person_key, e.outcome,
-    e.lookup_id, e.looked_up_at, e.expires_at, e.contact, {identity}, {contacts}, {flags}, {reasons}, {times}
+    e.lookup_id, e.looked_up_at, e.expires_at, e.contact, {identity}, {contacts}, {flag_columns(phones)}
   FROM {ENRICHED_CONTACTS.full_name} AS e
   JOIN {RAW_LEADS.full_name} AS r
     ON r.partition_key = e.partition_key AND r.run_id = ? AND r.lead_number = e.lead_number
     AND r.person_key = e.person_key
   LEFT JOIN {known_ids} AS p ON p.person_key = e.person_key
-  {joins}
+  {flag_joins(verdicts, phones)}
   WHERE e.partition_key = ? AND e.run_id = ? AND e.lead_number > ? AND e.lead_number <= ?
     AND e.outcome IN ('hit', 'miss')
 )
@@ -305,61 +295,25 @@ SELECT f.lead_number, f.record_id, f.person_key, f.key_version, f.identity_hash,
   f.looked_up_at, f.expires_at,
   {", ".join(f"f.{name}" for name in IDENTITY_COLUMNS)},
   {", ".join(f"f.{kind}_{i}" for kind in ("phone", "email") for i in _SLOTS)},
-  {_litigator_flag()} AS in_litigator_list,
-  {_litigator_reason()} AS litigator_reason,
-  {", ".join(f"f.{DNC}{i}_flag AS phone_{i}_in_dnc" for i in _SLOTS)},
-  {", ".join(f"f.{DNC}{i}_reason AS phone_{i}_dnc_reason" for i in _SLOTS)},
-  {settled} AS settled,
+  {row_flags()},
   {_additional_data()} AS additional_data
 FROM f
 """
 
 
-def flag_sql(verdict: str, phone: str) -> str:
-    """The flag of one phone column; the same rule as verdicts.phone_flag over verdicts.standing."""
-    return (
-        f"CASE WHEN {phone} IS NULL THEN NULL WHEN {verdict}.verdict = 'listed' THEN TRUE "
-        f"WHEN {verdict}.verdict = 'clear' AND {verdict}.valid_until > ? THEN FALSE END"
-    )
-
-
-def reason_sql(verdict: str, phone: str) -> str:
-    """Why the flag of one phone column is NULL."""
-    return (
-        f"CASE WHEN {phone} IS NULL THEN '{Reason.NO_PHONE}' WHEN {verdict}.verdict IS NULL THEN '{Reason.NO_VERDICT}' "
-        f"WHEN {verdict}.verdict = 'unknown' THEN COALESCE({verdict}.reason, '{Reason.NO_VERDICT}') "
-        f"WHEN {verdict}.verdict = 'clear' AND {verdict}.valid_until <= ? THEN '{Reason.EXPIRED}' END"
-    )
-
-
 def _publishable_params(
     leads: Slice, contacts: Slice, publication: Publication, bounds: tuple[int, int], now: datetime
 ) -> list[object]:
-    flags_and_reasons: list[object] = [now] * 12
     constants = orjson.dumps(
         {"script_hash": publication.script_hash, "purpose": publication.purpose, "run_id": publication.run_id}
     ).decode()
     return [
-        *flags_and_reasons,
+        *flag_params(now),
         leads.run_id,
         *contacts.params,
         *bounds,
         constants[1:-1],
     ]
-
-
-def _litigator_flag() -> str:
-    any_listed = " OR ".join(f"COALESCE(f.{CCC}{i}_flag, FALSE)" for i in _SLOTS)
-    no_phone = " AND ".join(f"f.phone_{i} IS NULL" for i in _SLOTS)
-    all_clear = " AND ".join(f"(f.phone_{i} IS NULL OR f.{CCC}{i}_flag IS NOT NULL)" for i in _SLOTS)
-    return f"CASE WHEN {any_listed} THEN TRUE WHEN {no_phone} THEN NULL WHEN {all_clear} THEN FALSE END"
-
-
-def _litigator_reason() -> str:
-    any_listed = " OR ".join(f"COALESCE(f.{CCC}{i}_flag, FALSE)" for i in _SLOTS)
-    no_phone = " AND ".join(f"f.phone_{i} IS NULL" for i in _SLOTS)
-    first = ", ".join(f"CASE WHEN f.phone_{i} IS NOT NULL THEN f.{CCC}{i}_reason END" for i in _SLOTS)
-    return f"CASE WHEN {any_listed} THEN NULL WHEN {no_phone} THEN '{Reason.NO_PHONE}' ELSE COALESCE({first}) END"
 
 
 def _additional_data() -> str:
@@ -369,7 +323,7 @@ def _additional_data() -> str:
         "'\"looked_up_at\":' || " + _json_time("f.looked_up_at"),
         "'\"outcome\":' || " + _json_string("f.outcome"),
         "'\"contact\":' || COALESCE(f.contact, 'null')",
-        '\'"null_reasons":{"in_litigator_list":\' || ' + _json_string(_litigator_reason()),
+        '\'"null_reasons":{"in_litigator_list":\' || ' + _json_string(litigator_reason()),
         *(f"'\"phone_{i}_in_dnc\":' || " + _json_string(f"f.{DNC}{i}_reason") for i in _SLOTS),
     ]
     tail = [
@@ -392,8 +346,7 @@ def _json_string(expression: str) -> str:
 
 
 def _json_time(expression: str) -> str:
-    text = f"REPLACE(CAST({expression} AS VARCHAR), ' ', 'T')"
-    return f"CASE WHEN {expression} IS NULL THEN 'null' ELSE '\"' || {text} || 'Z\"' END"
+    return f"CASE WHEN {expression} IS NULL THEN 'null' ELSE '\"' || {utc_text(expression)} || '\"' END"
 
 
 def _count(session: Session, contacts: Slice, owned: str) -> Published:

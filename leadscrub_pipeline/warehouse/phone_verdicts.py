@@ -30,12 +30,14 @@ _PHONES: Final = " UNION ".join(
     for i in (1, 2, 3)
 )
 
+_UNEXPIRED: Final = "v.verdict <> 'unknown' AND v.valid_until > ?"
+
 _TO_ASK: Final = f"""
 SELECT p.phone
-FROM ({_PHONES}) AS p
+FROM ({{phones}}) AS p
 WHERE NOT EXISTS (
   SELECT 1 FROM {PHONE_VERDICTS.full_name} AS v
-  WHERE v.phone = p.phone AND v.source = ? AND v.verdict <> 'unknown' AND v.valid_until > ?
+  WHERE v.phone = p.phone AND v.source = ? AND ({{stands}})
 )
 """
 
@@ -69,6 +71,8 @@ GROUP BY f.verdict
 """
 
 _ROWS_AT_A_TIME: Final = 10_000
+_FETCHED_ROWS: Final = 200_000
+"""The embedded engine looks for what needs asking anew at each fetch; as text so many phones take 3 MB."""
 _ROW_SCHEMA: Final = pa.schema([SCHEMA.field(name) for name in PLAIN_COLUMNS])
 
 
@@ -96,22 +100,45 @@ class Checked:
     valid_until: datetime
 
 
-def count_phones(session: Session, contacts: Slice, source: str, now: datetime) -> tuple[int, int]:
-    """Distinct phones of the slice, and those without an unexpired verdict of the source."""
-    phones, to_ask = session.rows(
-        f"SELECT (SELECT COUNT(*) FROM ({_PHONES}) AS p), (SELECT COUNT(*) FROM ({_TO_ASK}) AS p)",
-        [*(contacts.params * 6), source, now],
+@dataclass(frozen=True, slots=True)
+class Phones:
+    """The phones that a step is about, and which verdicts about them need no new answer."""
+
+    select: str
+    """Gives each phone once, as ``phone``."""
+    params: tuple[object, ...]
+    stands: str
+    """Condition on a verdict ``v`` of the step's source."""
+    stands_params: tuple[object, ...]
+
+    def to_ask(self, source: str) -> tuple[str, list[object]]:
+        """The phones without a verdict that stands, as a SELECT with its values."""
+        query = _TO_ASK.format(phones=self.select, stands=self.stands)
+        return query, [*self.params, source, *self.stands_params]
+
+
+def phones_of(contacts: Slice, now: datetime) -> Phones:
+    """Phones of a slice of contacts; an unexpired answer is not asked for again."""
+    return Phones(_PHONES, (*contacts.params,) * 3, _UNEXPIRED, (now,))
+
+
+def count_phones(session: Session, phones: Phones, source: str) -> tuple[int, int]:
+    """How many there are, and how many need asking."""
+    to_ask, params = phones.to_ask(source)
+    every, asked = session.rows(
+        f"SELECT (SELECT COUNT(*) FROM ({phones.select}) AS p), (SELECT COUNT(*) FROM ({to_ask}) AS p)",
+        [*phones.params, *params],
     )[0]
-    return int(phones), int(to_ask)
+    return int(every), int(asked)
 
 
-def phones_to_ask(
-    warehouse: Warehouse, contacts: Slice, source: str, now: datetime, *, rows: int
-) -> Iterator[list[str]]:
-    """Distinct phones of the slice without an unexpired verdict of the source, in pages."""
-    pages = warehouse.pages(_TO_ASK, [*(contacts.params * 3), source, now], key="phone", first="", rows=rows)
-    for page in pages:
-        yield page.column("phone").to_pylist()
+def phones_to_ask(warehouse: Warehouse, phones: Phones, source: str, *, rows: int) -> Iterator[list[str]]:
+    """The phones that need asking, in pages of at most so many."""
+    to_ask, params = phones.to_ask(source)
+    for fetched in warehouse.pages(to_ask, params, key="phone", first="", rows=max(rows, _FETCHED_ROWS)):
+        column = fetched.column("phone")
+        for start in range(0, len(column), rows):
+            yield column.slice(start, rows).to_pylist()
 
 
 def store_answers(session: Session, check: Check, end: ChainEnd, answers: Sequence[Checked]) -> ChainEnd:

@@ -1,0 +1,391 @@
+"""What is published and must be checked again: which phones to ask about, and which flags are not what they should be.
+
+Flags are brought up to date range by range, each in one transaction. Asking the sources, and
+what a row's provenance says afterwards, does not belong here.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+import pyarrow as pa
+
+from leadscrub_pipeline import failpoints
+from leadscrub_pipeline.domain.verdicts import CCC, DNC, Reason
+from leadscrub_pipeline.warehouse.flags import (
+    LASTING,
+    flag_columns,
+    flag_joins,
+    flag_params,
+    flag_sql,
+    reason_sql,
+    row_flags,
+    utc_text,
+)
+from leadscrub_pipeline.warehouse.master import computed_record_id
+from leadscrub_pipeline.warehouse.phone_verdicts import Phones
+from leadscrub_pipeline.warehouse.protocol import Dialect, Session, Warehouse
+from leadscrub_pipeline.warehouse.schema import MASTER, PHONE_VERDICTS, PUBLISHED_IDENTITIES
+
+PAGE_ROWS: Final = 10_000
+"""Rows that are rewritten at a time; their additional data may be long."""
+RANGES_AT_ONCE: Final = 3
+"""A range of rows is so many times what the engine can publish at once: phones and flags are all it reads of a row."""
+
+_SLOTS: Final = (1, 2, 3)
+_PHONES: Final = tuple(f"phone_{i}" for i in _SLOTS)
+FLAGS: Final = ("in_litigator_list", *(f"phone_{i}_in_dnc" for i in _SLOTS))
+REASONS: Final = ("litigator_reason", *(f"phone_{i}_dnc_reason" for i in _SLOTS))
+_CHECKED_AT: Final = {f"phone_{i}_{name}_checked_at": f"{source}{i}" for name, source in
+                      (("litigator", CCC), ("dnc", DNC)) for i in _SLOTS}  # fmt: skip
+_LIST_VERSIONS: Final = {f"phone_{i}_dnc_list_version": f"{DNC}{i}" for i in _SLOTS}
+PROVENANCE: Final = (*_CHECKED_AT, *_LIST_VERSIONS)
+"""Members of a row's provenance that tell of its phones' checks."""
+
+
+def _digits(column: str) -> str:
+    """The phone of a column; an older system wrote some as numbers with a fraction, ``2125550101.0``."""
+    return f"CASE WHEN LENGTH({column}) = 12 AND SUBSTR({column}, 11) = '.0' THEN SUBSTR({column}, 1, 10) ELSE {column} END"
+
+
+_HELD: Final = " UNION ".join(
+    f"SELECT {_digits(name)} AS phone FROM {MASTER.full_name} WHERE {name} IS NOT NULL" for name in _PHONES
+)
+
+
+# --- which phones ------------------------------------------------------------------------
+
+
+def published_phones(now: datetime, *, renew: bool) -> Phones:
+    """Every published phone. A verdict stands while it is unexpired, or when asking again would change nothing."""
+    return _phones("v.valid_until > ?", (now,), renew=renew)
+
+
+def published_phones_of_list(now: datetime, *, list_version: str, obtained_at: datetime | None, renew: bool) -> Phones:
+    """As ``published_phones``, for a registry list: an answer of an older list does not stand, one of a newer does."""
+    is_newest = "v.valid_until > ? AND (v.list_version = ? OR v.obtained_at > ?)"
+    return _phones(is_newest, (now, list_version, obtained_at), renew=renew)
+
+
+def _phones(is_current: str, params: tuple[object, ...], *, renew: bool) -> Phones:
+    if renew:
+        return Phones(_HELD, (), "FALSE", ())
+    # A number that the source cannot answer for at all would be asked about for ever.
+    stands = f"(v.verdict <> 'unknown' AND {is_current}) OR (v.verdict = 'unknown' AND v.reason IN ({LASTING}))"
+    return Phones(_HELD, (), stands, params)
+
+
+@dataclass(slots=True)
+class Standing:
+    """How the published phones stand with one source now: an expired answer is unknown."""
+
+    verdicts: dict[str, int] = field(default_factory=lambda: {"listed": 0, "clear": 0, "unknown": 0})
+    reasons: Counter[str] = field(default_factory=Counter)
+
+
+def standing(session: Session, source: str, now: datetime) -> Standing:
+    found = Standing()
+    for flag, reason, count in session.rows(
+        f"SELECT {flag_sql('v', 'p.phone')} AS flag, {reason_sql('v', 'p.phone')} AS reason, COUNT(*) "
+        f"FROM ({_HELD}) AS p LEFT JOIN {PHONE_VERDICTS.full_name} AS v ON v.phone = p.phone AND v.source = ? "
+        "GROUP BY 1, 2",
+        [now, now, source],
+    ):
+        found.verdicts["unknown" if flag is None else "listed" if flag else "clear"] += int(count)
+        if reason is not None:
+            found.reasons[reason] += int(count)
+    return found
+
+
+def count_rows(session: Session) -> int:
+    return int(session.rows(f"SELECT COUNT(*) FROM {MASTER.full_name}")[0][0])
+
+
+# --- which rows ---------------------------------------------------------------------------
+
+_KEY: Final = "COALESCE({alias}.record_id, '')"
+_TEXT: Final = "CAST({alias}.additional_data AS VARCHAR)"
+
+# A run that publishes the row anew changes the time, an erasure the phones; record ids need not be unique in rows
+# of an older system.
+_SAME_ROW: Final = " AND ".join(
+    [
+        f"{_KEY.format(alias='m')} = s.record_key",
+        *(f"m.{name} IS NOT DISTINCT FROM s.{name}" for name in ("processed_at", *_PHONES)),
+    ]
+)
+
+_VERDICTS_OF_RANGE: Final = f"SELECT v.* FROM {PHONE_VERDICTS.full_name} AS v WHERE v.phone IN ({{phones}})"
+_PHONES_OF_RANGE: Final = " UNION ".join(
+    f"SELECT {_digits(f'm.{name}')} FROM {MASTER.full_name} AS m WHERE {{range}}" for name in _PHONES
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Rows by their record id, ``after`` excluded and ``until`` included; None is no bound."""
+
+    after: str | None
+    until: str | None
+
+    def where(self) -> tuple[str, list[object]]:
+        bounds = [(">", self.after), ("<=", self.until)]
+        conditions = [f"{_KEY.format(alias='m')} {operator} ?" for operator, bound in bounds if bound is not None]
+        return " AND ".join(conditions) or "TRUE", [bound for _, bound in bounds if bound is not None]
+
+
+def next_range(session: Session, after: str | None) -> Range | None:
+    """The rows that come after a record id, so many as the engine can take; None when there are none."""
+    size = session.leads_at_a_time
+    if size is None:
+        return Range(None, None) if after is None else None
+    where, params = Range(after, None).where()
+    key = _KEY.format(alias="m")
+    ((last, count),) = session.rows(
+        f"SELECT MAX(k), COUNT(*) FROM (SELECT {key} AS k FROM {MASTER.full_name} AS m WHERE {where} "
+        f"ORDER BY {key} LIMIT {size * RANGES_AT_ONCE}) AS n",
+        params,
+    )
+    return Range(after, last) if count else None
+
+
+def _state(verdicts: str, where: str) -> str:
+    """Each row of a range: flags as they stand, and as publishing it now would set them."""
+    phones = [_digits(f"m.{name}") for name in _PHONES]
+    kept = ", ".join(f"m.{name}" for name in _PHONES)
+    before = ", ".join(f"m.{name} AS old_{name}" for name in FLAGS)
+    return f"""
+WITH f AS (
+  SELECT {_KEY.format(alias="m")} AS record_key, m.processed_at, {kept}, {before}, {flag_columns(phones)}
+  FROM {MASTER.full_name} AS m
+  {flag_joins(verdicts, phones)}
+  WHERE {where}
+), g AS (
+  SELECT f.record_key, f.processed_at, {", ".join(f"f.{name}" for name in _PHONES)},
+  {", ".join(f"f.old_{name}" for name in FLAGS)},
+  {row_flags()},
+  {", ".join(f"{utc_text(f'f.{verdict}_checked_at')} AS {name}" for name, verdict in _CHECKED_AT.items())},
+  {", ".join(f"f.{verdict}_list_version AS {name}" for name, verdict in _LIST_VERSIONS.items())},
+  {_unaskable(CCC)} AS ccc_unaskable
+  FROM f
+)
+SELECT DISTINCT g.record_key, g.processed_at, {", ".join(f"g.{name}" for name in _PHONES)},
+  {", ".join(f"g.old_{name}" for name in FLAGS)},
+  CASE WHEN {_stays_true("in_litigator_list", "g.ccc_unaskable")} THEN TRUE ELSE g.in_litigator_list END
+    AS in_litigator_list,
+  CASE WHEN {_stays_true("in_litigator_list", "g.ccc_unaskable")} THEN NULL ELSE g.litigator_reason END
+    AS litigator_reason,
+  {", ".join(_dnc_flag(i) for i in _SLOTS)},
+  {", ".join(f"g.{name}" for name in PROVENANCE)}, g.settled
+FROM g
+"""
+
+
+def _unaskable(source: str) -> str:
+    return "(" + " OR ".join(f"COALESCE(f.{source}{i}_reason, '') = '{Reason.NOT_NANP}'" for i in _SLOTS) + ")"
+
+
+def _stays_true(flag: str, unaskable: str) -> str:
+    """A number that an older system wrote in a form that nobody can be asked about stays listed."""
+    return f"g.old_{flag} AND g.{flag} IS NULL AND {unaskable}"
+
+
+def _dnc_flag(i: int) -> str:
+    stays = _stays_true(f"phone_{i}_in_dnc", f"COALESCE(g.phone_{i}_dnc_reason, '') = '{Reason.NOT_NANP}'")
+    return (
+        f"CASE WHEN {stays} THEN TRUE ELSE g.phone_{i}_in_dnc END AS phone_{i}_in_dnc, "
+        f"CASE WHEN {stays} THEN NULL ELSE g.phone_{i}_dnc_reason END AS phone_{i}_dnc_reason"
+    )
+
+
+def _changed(dialect: Dialect, state: str) -> str:
+    """Rows of a state whose flags, or whose reasons of NULL flags, are other ones; with what the row says beside."""
+    flags = " OR ".join(f"s.{name} IS DISTINCT FROM s.old_{name}" for name in FLAGS)
+    has_phone = {"in_litigator_list": "COALESCE(s.phone_1, s.phone_2, s.phone_3)"} | {
+        f"phone_{i}_in_dnc": f"s.phone_{i}" for i in _SLOTS
+    }
+    reasons = " OR ".join(
+        f"CASE WHEN s.{name} IS NULL AND {has_phone[name]} IS NOT NULL THEN "
+        f"s.{reason} IS DISTINCT FROM {dialect.json_text('m.additional_data', 'provenance', 'null_reasons', name)} "
+        "ELSE FALSE END"
+        for name, reason in zip(FLAGS, REASONS, strict=True)
+    )
+    unknown = " OR ".join(f"(s.{name} IS NULL AND {has_phone[name]} IS NOT NULL)" for name in FLAGS)
+    return f"""
+SELECT {dialect.row_number()} AS row_number, c.*
+FROM (
+  SELECT DISTINCT s.*, {_TEXT.format(alias="m")} AS additional_data,
+    {dialect.sha256(_TEXT.format(alias="m"))} AS text_hash
+  FROM (SELECT s.* FROM {state} AS s WHERE {flags} OR {unknown}) AS s
+  JOIN {MASTER.full_name} AS m ON {_SAME_ROW}
+  WHERE {flags} OR {reasons}
+) AS c
+"""
+
+
+# --- bringing rows up to date -------------------------------------------------------------
+
+_STAGED: Final = pa.schema(
+    [
+        ("record_key", pa.string()),
+        ("processed_at", pa.timestamp("us")),
+        *((name, pa.string()) for name in _PHONES),
+        *((name, pa.bool_()) for name in FLAGS),
+        ("text_hash", pa.string()),
+        ("additional_data", pa.string()),
+    ]
+)
+
+_WORDS: Final = {"true": "= TRUE", "false": "= FALSE", "null": "IS NULL"}
+_COLUMNS_OF: Final = {"litigator": FLAGS[:1], "dnc": FLAGS[1:]}
+FLIPS: Final = tuple(
+    (name, before, after) for name in _COLUMNS_OF for before in _WORDS for after in _WORDS if before != after
+)
+"""What can become of a flag: whose, from what, to what."""
+
+
+@dataclass(slots=True)
+class Updated:
+    """What became of the rows. A row counts in ``flips`` once a flag; phones in three columns count three times."""
+
+    rows: int = 0
+    """Rows that were looked at."""
+    updated: int = 0
+    changed_meanwhile: int = 0
+    """Rows that another run published anew, or somebody erased, while this one looked: they were left alone."""
+    flips: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    visits_changed: int = 0
+    """Published identities that need a second visit now, or need none any more."""
+
+
+def bring_up_to_date(
+    warehouse: Warehouse, rewrite: Callable[[pa.Table], list[str]], *, now: datetime
+) -> Iterator[Updated]:
+    """Set the flags of all published rows as publishing them now would; yields the sums after each range.
+
+    ``rewrite`` gives the additional data of each row of a page, which has them as they stand
+    with the columns ``FLAGS``, their reasons and ``PROVENANCE`` as they shall be.
+    """
+    total = Updated()
+    after: str | None = None
+    while True:
+        with warehouse.session() as session:
+            rows = next_range(session, after)
+            if rows is None:
+                return
+            _bring_range(session, warehouse.dialect, rows, rewrite, total, now)
+        yield total
+        after = rows.until
+        if after is None:
+            return
+
+
+def _bring_range(
+    session: Session,
+    dialect: Dialect,
+    rows: Range,
+    rewrite: Callable[[pa.Table], list[str]],
+    total: Updated,
+    now: datetime,
+) -> None:
+    state = _gather_state(session, rows, now)
+    changed = session.create_stage_as("changed_rows", _changed(dialect, state))
+    visits = session.create_stage_as("changed_visits", _changed_visits(dialect, state))
+    ((looked_at, changed_count, visit_count),) = session.rows(
+        f"SELECT (SELECT COUNT(*) FROM {state}), (SELECT COUNT(*) FROM {changed}), (SELECT COUNT(*) FROM {visits})"
+    )
+    staged = _rewritten(session, changed, changed_count, rewrite) if changed_count else None
+    if staged or visit_count:
+        with session.transaction():
+            updated = _merge(session, dialect, staged, total) if staged else 0
+            if visit_count:
+                total.visits_changed += session.execute(_merge_visits(dialect, visits))
+            failpoints.reached("master.before_commit")
+        failpoints.reached("master.after_commit")
+        total.updated += updated
+        total.changed_meanwhile += changed_count - updated
+    total.rows += looked_at
+    for stage in filter(None, (state, changed, visits, staged)):
+        session.drop_stage(stage)
+
+
+def _gather_state(session: Session, rows: Range, now: datetime) -> str:
+    where, bounds = rows.where()
+    verdicts = PHONE_VERDICTS.full_name
+    if session.leads_at_a_time is not None:
+        # Six joins hold six times what they join: of the verdicts only those of the range.
+        phones = _PHONES_OF_RANGE.format(range=where)
+        verdicts = session.create_stage_as(
+            "range_verdicts", _VERDICTS_OF_RANGE.format(phones=phones), bounds * len(_PHONES)
+        )
+    state = session.create_stage_as("published_rows", _state(verdicts, where), [*flag_params(now), *bounds])
+    if session.leads_at_a_time is not None:
+        session.drop_stage(verdicts)
+    return state
+
+
+def _rewritten(session: Session, changed: str, count: int, rewrite: Callable[[pa.Table], list[str]]) -> str:
+    """The changed rows with their new additional data, in a stage."""
+    staged = session.create_stage("rescrubbed", _STAGED)
+    for page in session.batches(f"SELECT * FROM {changed}", [], key="row_number", last=count, rows=PAGE_ROWS):
+        texts = pa.array(rewrite(page), pa.string())
+        kept = page.select([name for name in _STAGED.names if name != "additional_data"])
+        session.load(staged, kept.append_column("additional_data", texts).cast(_STAGED))
+    return staged
+
+
+def _merge(session: Session, dialect: Dialect, staged: str, total: Updated) -> int:
+    """Update rows that are still as they were read; return how many."""
+    # As a condition of the join it would be computed for every row of the table.
+    is_same = f"{dialect.sha256(_TEXT.format(alias='m'))} IS NOT DISTINCT FROM s.text_hash"
+    sums = ", ".join(
+        "COALESCE(SUM("
+        + " + ".join(
+            f"CASE WHEN j.is_same AND j.old_{flag} {_WORDS[before]} AND j.{flag} {_WORDS[after]} THEN 1 ELSE 0 END"
+            for flag in _COLUMNS_OF[name]
+        )
+        + "), 0)"
+        for name, before, after in FLIPS
+    )
+    flags = ", ".join(f"m.{name} AS old_{name}, s.{name}" for name in FLAGS)
+    ((updated, *counts),) = session.rows(
+        f"SELECT COALESCE(SUM(CASE WHEN j.is_same THEN 1 ELSE 0 END), 0), {sums} FROM ("
+        f"SELECT CASE WHEN {is_same} THEN TRUE ELSE FALSE END AS is_same, {flags} "
+        f"FROM {staged} AS s JOIN {MASTER.full_name} AS m ON {_SAME_ROW}) AS j"
+    )
+    names = ", ".join(f"s.{name}" for name in _STAGED.names if name != "additional_data")
+    session.execute(
+        f"MERGE INTO {MASTER.full_name} AS m "
+        f"USING (SELECT {names}, {dialect.to_json('s.additional_data')} AS additional_data FROM {staged} AS s) AS s "
+        f"ON {_SAME_ROW} WHEN MATCHED AND {is_same} THEN UPDATE SET "
+        f"{', '.join(f'{name} = s.{name}' for name in FLAGS)}, additional_data = s.additional_data"
+    )
+    for flip, count in zip(FLIPS, counts, strict=True):
+        total.flips[flip] += int(count)
+    return int(updated)
+
+
+def _identity_record(dialect: Dialect, alias: str) -> str:
+    computed = computed_record_id(dialect, f"{alias}.partition_key", f"{alias}.person_key")
+    return f"COALESCE({alias}.record_id, {computed})"
+
+
+def _changed_visits(dialect: Dialect, state: str) -> str:
+    """Rows of a state whose people need a second visit and do not get one, or the other way round."""
+    names = ", ".join(f"s.{name}" for name in ("record_key", "processed_at", *_PHONES, "settled"))
+    return (
+        f"SELECT DISTINCT {names} FROM {state} AS s JOIN {PUBLISHED_IDENTITIES.full_name} AS i "
+        f"ON {_identity_record(dialect, 'i')} = s.record_key WHERE i.settled <> s.settled"
+    )
+
+
+def _merge_visits(dialect: Dialect, visits: str) -> str:
+    return (
+        f"MERGE INTO {PUBLISHED_IDENTITIES.full_name} AS t USING ("
+        "SELECT s.record_key, MIN(CASE WHEN s.settled THEN 1 ELSE 0 END) = 1 AS settled "
+        f"FROM {visits} AS s JOIN {MASTER.full_name} AS m ON {_SAME_ROW} GROUP BY s.record_key"
+        f") AS s ON {_identity_record(dialect, 't')} = s.record_key "
+        "WHEN MATCHED AND t.settled <> s.settled THEN UPDATE SET settled = s.settled"
+    )
