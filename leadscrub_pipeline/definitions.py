@@ -18,12 +18,12 @@ from leadscrub_pipeline.resources import (
     SettingsResource,
     WarehouseResource,
 )
-from leadscrub_pipeline.sensors import lead_scripts_sensor
+from leadscrub_pipeline.sensors import ALERT_SENSORS, lead_scripts_sensor
 
 defs = dg.Definitions(
     assets=[raw_leads, enriched_contacts, litigator_flags, dnc_flags, master_processed_db, dnc_registry],
     jobs=[scrub_job, preview_job],
-    sensors=[lead_scripts_sensor],
+    sensors=[lead_scripts_sensor, *ALERT_SENSORS],
     resources={
         "settings": SettingsResource(),
         "scripts": ScriptsResource(),
