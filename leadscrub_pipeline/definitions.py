@@ -36,7 +36,7 @@ from leadscrub_pipeline.resources import (
     WarehouseResource,
 )
 from leadscrub_pipeline.schedules import load_schedules
-from leadscrub_pipeline.sensors import lead_scripts_sensor
+from leadscrub_pipeline.sensors import ALERT_SENSORS, lead_scripts_sensor
 
 defs = dg.Definitions(
     assets=[
@@ -63,7 +63,7 @@ defs = dg.Definitions(
     ],
     jobs=[scrub_job, preview_job, resilience_job, still_failed_job],
     schedules=load_schedules(),
-    sensors=[lead_scripts_sensor],
+    sensors=[lead_scripts_sensor, *ALERT_SENSORS],
     resources={
         "settings": SettingsResource(),
         "scripts": ScriptsResource(),

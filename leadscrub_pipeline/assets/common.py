@@ -63,3 +63,21 @@ def named_failures() -> Iterator[None]:
             metadata={EXIT_CODE: error.exit_code, "error": type(error).__name__},
             allow_retries=isinstance(error, UnavailableError),
         ) from None
+
+
+def was_interrupted(event: dg.DagsterEvent) -> bool:
+    """Whether a step failed by an interrupt: within a step Dagster turns one into a failure of the step."""
+    error = event.step_failure_data.error
+    return error is not None and error.cls_name in (
+        dg.DagsterExecutionInterruptedError.__name__,
+        KeyboardInterrupt.__name__,
+    )
+
+
+def own_failure(event: dg.DagsterEvent) -> tuple[int, str] | None:
+    """Exit code and sentence of a step that failed by an error of ours; the text of others may hold anything."""
+    failure = event.step_failure_data.user_failure_data
+    if failure is None or failure.description is None or EXIT_CODE not in failure.metadata:
+        return None
+    code = failure.metadata[EXIT_CODE].value
+    return code if isinstance(code, int) else 1, failure.description

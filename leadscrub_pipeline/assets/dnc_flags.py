@@ -76,6 +76,7 @@ def dnc_flags(
                 on_stale_list=stale_list_policy(config.on_stale_list, current),
                 max_age_days=current.dnc_max_age_days,
                 batched=current.dnc_use_batched_query,
+                renew=config.renew,
                 report=context.log.info,
             )
             described = opened.describe()

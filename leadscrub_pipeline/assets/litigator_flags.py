@@ -70,7 +70,9 @@ def litigator_flags(
         with engine.session() as session:
             contacts = read_slice(session, ENRICHED_CONTACTS, script.key)
         with ledger.open() as book, book.partition_lease(script.key, holder=context.run.run_id):
-            result = check_litigators(engine, book, contacts, check, current, report=context.log.info)
+            result = check_litigators(
+                engine, book, contacts, check, current, renew=config.renew, report=context.log.info
+            )
     if result.controls_partly_clear:
         context.log.warning(f"Some control numbers came back clear in {result.controls_partly_clear} batches.")
     if not current.ccc_control_numbers:

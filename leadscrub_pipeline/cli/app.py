@@ -41,6 +41,7 @@ COMMANDS: Final = {
     "adopt": Entry("adopt:adopt", "Take over what an older system paid for, from its master table and cache."),
     "person": Entry("person:app", "Export or erase what is held about one person."),
     "ledger": Entry("ledger:app", "Paid lookups and what they cost."),
+    "alert-test": Entry("alert_test:alert_test", "Send a message to each ntfy topic, and say what came of it."),
     "pause": Entry("pause:pause", "Grant no new paid lookup to any run, until resume."),
     "resume": Entry("pause:resume", "Grant paid lookups again."),
 }

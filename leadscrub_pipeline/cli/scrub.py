@@ -12,7 +12,7 @@ from typing import Final, Literal, NamedTuple
 
 import dagster as dg
 
-from leadscrub_pipeline.assets.common import EXIT_CODE
+from leadscrub_pipeline.assets.common import own_failure, was_interrupted
 from leadscrub_pipeline.cli.direct_runs import tags_of_this_process
 from leadscrub_pipeline.cli.interrupts import INTERRUPTED
 from leadscrub_pipeline.definitions import defs
@@ -169,7 +169,7 @@ def _execute(key: str, run_id: str, settings: Settings, instance: dg.DagsterInst
             failures.append(event)
     if result.success:
         return _Ended("success", 0, None, metadata)
-    if any(map(_was_interrupted, failures)):
+    if any(map(was_interrupted, failures)):
         return _interrupted(metadata)
     if failures:
         return _Ended("failed", *_failure(failures[0], run_id), metadata)
@@ -183,23 +183,12 @@ def _interrupted(metadata: dict[str, dict[str, int]]) -> _Ended:
     return _Ended("canceled", INTERRUPTED, text, metadata)
 
 
-def _was_interrupted(event: dg.DagsterEvent) -> bool:
-    """Within a step Dagster turns an interrupt into a failure of the step, and does not raise it again."""
-    error = event.step_failure_data.error
-    return error is not None and error.cls_name in (
-        dg.DagsterExecutionInterruptedError.__name__,
-        KeyboardInterrupt.__name__,
-    )
-
-
 def _failure(event: dg.DagsterEvent, run_id: str) -> tuple[int, str]:
     """The exit code and the sentence of a failed step."""
-    failure = event.step_failure_data.user_failure_data
-    if failure is None or failure.description is None or EXIT_CODE not in failure.metadata:
-        # Not an error of ours, so its text may hold anything.
-        return 1, f"Step {event.step_key} ended on a defect of the program. Its log in the UI tells more: run {run_id}."
-    code = failure.metadata[EXIT_CODE].value
-    return code if isinstance(code, int) else 1, failure.description
+    return own_failure(event) or (
+        1,
+        f"Step {event.step_key} ended on a defect of the program. Its log in the UI tells more: run {run_id}.",
+    )
 
 
 def _listener(key: str, instance: dg.DagsterInstance, report: Report) -> Callable[[dg.EventLogEntry], None]:
@@ -210,7 +199,7 @@ def _listener(key: str, instance: dg.DagsterInstance, report: Report) -> Callabl
 
     def listen(entry: dg.EventLogEntry) -> None:
         event = entry.dagster_event
-        if event is not None and event.is_step_failure and _was_interrupted(event):
+        if event is not None and event.is_step_failure and was_interrupted(event):
             run = instance.get_run_by_id(entry.run_id)
             if run is not None:
                 instance.report_run_canceling(run)

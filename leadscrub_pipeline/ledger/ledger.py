@@ -294,8 +294,12 @@ class Ledger(EvidenceBook):
             return summaries.summary(connection, since=since, until=until)
 
     def lookups_of_run(self, run_id: str) -> RunCounts:
+        return self.lookups_of_runs([run_id])
+
+    def lookups_of_runs(self, run_ids: Sequence[str]) -> RunCounts:
+        """Of at most some ten thousand runs together."""
         with self._reading() as connection:
-            return summaries.lookups_of_run(connection, run_id)
+            return summaries.lookups_of_runs(connection, run_ids)
 
     # --- opening and closing -----------------------------------------------------------
 

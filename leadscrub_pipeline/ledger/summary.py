@@ -4,7 +4,7 @@ A lookup is charged to the script that claimed it first; whoever was served by i
 the reuses (reuses.py).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -115,10 +115,10 @@ def summary(connection: Connection, *, since: datetime | None, until: datetime |
     )
 
 
-def lookups_of_run(connection: Connection, run_id: str) -> RunCounts:
+def lookups_of_runs(connection: Connection, run_ids: Sequence[str]) -> RunCounts:
     rows = connection.execute(
         select(lookups.c.state, func.count().label("lookups"), _COST.label("cost"), _UNSETTLED_COST.label("unknown"))
-        .where(lookups.c.run_id == run_id)
+        .where(lookups.c.run_id.in_(run_ids))
         .group_by(lookups.c.state)
     ).all()
     return RunCounts(

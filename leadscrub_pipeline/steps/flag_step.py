@@ -108,6 +108,7 @@ def flag_step(
     check: Check,
     table: Table,
     *,
+    renew: bool,
     report: Callable[[str], None],
 ) -> Iterator[FlagStep]:
     """Ask within the block; when it ends well the evidence is sealed, and then the partition's flags are published.
@@ -117,7 +118,7 @@ def flag_step(
     """
     started = time.monotonic()
     result = FlagReport()
-    with asking(warehouse, ledger, phones_of(contacts, utc_now()), check, result=result, report=report) as step:
+    with asking(warehouse, ledger, phones_of(contacts, utc_now(), renew=renew), check, result=result, report=report) as step:
         yield step
     with warehouse.session() as session:
         details = {"phones": result.phones, "asked": result.asked}

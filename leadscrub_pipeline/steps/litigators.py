@@ -28,6 +28,7 @@ def check_litigators(
     settings: Settings,
     *,
     report: Callable[[str], None],
+    renew: bool = False,
 ) -> FlagReport:
     """Give every phone of the slice a litigator verdict and publish the partition's flags.
 
@@ -36,7 +37,7 @@ def check_litigators(
         FailedError: the contacts were replaced by another run in the meantime.
     """
     client = CccClient(settings)
-    with flag_step(warehouse, ledger, contacts, check, LITIGATOR_FLAGS, report=report) as step:
+    with flag_step(warehouse, ledger, contacts, check, LITIGATOR_FLAGS, renew=renew, report=report) as step:
         ask_litigators(step, client, settings)
     return step.result
 

@@ -27,6 +27,7 @@ def check_registry(
     max_age_days: int,
     batched: bool,
     report: Callable[[str], None],
+    renew: bool = False,
 ) -> FlagReport:
     """Give every phone of the slice a Do-Not-Call verdict and publish the partition's flags.
 
@@ -36,7 +37,7 @@ def check_registry(
     """
     if on_stale_list == "fail":
         registry.require_fresh()
-    with flag_step(warehouse, ledger, contacts, check, DNC_FLAGS, report=report) as step:
+    with flag_step(warehouse, ledger, contacts, check, DNC_FLAGS, renew=renew, report=report) as step:
         ask_registry(step, registry, max_age_days=max_age_days, batched=batched)
     return step.result
 

@@ -6,16 +6,16 @@ messages are read on lock screens.
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import httpx
 import orjson
 from pydantic import SecretStr
 
+from leadscrub_pipeline.domain.alerts import Topic
+from leadscrub_pipeline.errors import UsageError
 from leadscrub_pipeline.settings import Settings
 from leadscrub_pipeline.vendors.transport import checked_url
-
-Topic = Literal["jobs", "errors", "system"]
 
 MESSAGE_BYTES: Final = 4096
 TITLE_BYTES: Final = 1024
@@ -37,6 +37,10 @@ class NtfyClient:
             "system": settings.ntfy_topic_system,
         }
         self._transport = transport
+
+    def has_topic(self, topic: Topic) -> bool:
+        """Whether a message for it goes anywhere."""
+        return self._enabled and self._topics[topic] is not None
 
     def send(
         self,
@@ -91,6 +95,18 @@ class NtfyClient:
                 if status < 500:
                     break
         return problem
+
+
+def require_alerts(settings: Settings) -> None:
+    """Raise when nobody would get an alert.
+
+    Raises:
+        UsageError: alerts are off, or no topic is set.
+    """
+    if not settings.ntfy_enabled:
+        raise UsageError("Alerts are off: NTFY_ENABLED is false.")
+    if not (settings.ntfy_topic_jobs or settings.ntfy_topic_errors or settings.ntfy_topic_system):
+        raise UsageError("Alerts go nowhere: set NTFY_TOPIC_ERRORS, NTFY_TOPIC_JOBS and NTFY_TOPIC_SYSTEM.")
 
 
 def _cut(text: str, limit: int) -> str:

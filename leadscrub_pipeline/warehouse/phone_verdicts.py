@@ -117,8 +117,10 @@ class Phones:
         return query, [*self.params, source, *self.stands_params]
 
 
-def phones_of(contacts: Slice, now: datetime) -> Phones:
-    """Phones of a slice of contacts; an unexpired answer is not asked for again."""
+def phones_of(contacts: Slice, now: datetime, *, renew: bool) -> Phones:
+    """Phones of a slice of contacts; an unexpired answer is not asked for again, unless all are to be renewed."""
+    if renew:
+        return Phones(_PHONES, (*contacts.params,) * 3, "FALSE", ())
     return Phones(_PHONES, (*contacts.params,) * 3, _UNEXPIRED, (now,))
 
 
