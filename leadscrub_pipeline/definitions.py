@@ -9,6 +9,7 @@ from leadscrub_pipeline.assets import (
     litigator_flags,
     master_processed_db,
     raw_leads,
+    scrub_report,
 )
 from leadscrub_pipeline.jobs import preview_job, scrub_job
 from leadscrub_pipeline.resources import (
@@ -21,7 +22,7 @@ from leadscrub_pipeline.resources import (
 from leadscrub_pipeline.sensors import lead_scripts_sensor
 
 defs = dg.Definitions(
-    assets=[raw_leads, enriched_contacts, litigator_flags, dnc_flags, master_processed_db, dnc_registry],
+    assets=[raw_leads, enriched_contacts, litigator_flags, dnc_flags, master_processed_db, scrub_report, dnc_registry],
     jobs=[scrub_job, preview_job],
     sensors=[lead_scripts_sensor],
     resources={

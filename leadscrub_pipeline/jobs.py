@@ -11,14 +11,17 @@ from leadscrub_pipeline.assets import (
     litigator_flags,
     master_processed_db,
     raw_leads,
+    scrub_report,
 )
 from leadscrub_pipeline.assets.common import named_failures
 from leadscrub_pipeline.resources import LedgerResource, SettingsResource, WarehouseResource
 
 scrub_job: Final = dg.define_asset_job(
     "scrub_job",
-    selection=dg.AssetSelection.assets(raw_leads, enriched_contacts, litigator_flags, dnc_flags, master_processed_db),
-    description="Select, enrich, flag and publish the leads of one script.",
+    selection=dg.AssetSelection.assets(
+        raw_leads, enriched_contacts, litigator_flags, dnc_flags, master_processed_db, scrub_report
+    ),
+    description="Select, enrich, flag and publish the leads of one script, and report on it.",
 )
 
 

@@ -1,4 +1,4 @@
-"""The five assets of the scrub, and the registry file they look into. Each reads as: get, transform, put, report."""
+"""The five assets of the scrub, its report, and the registry file. Each reads as: get, transform, put, report."""
 
 from leadscrub_pipeline.assets.dnc_flags import dnc_flags
 from leadscrub_pipeline.assets.dnc_registry import dnc_registry
@@ -6,6 +6,7 @@ from leadscrub_pipeline.assets.enriched_contacts import enriched_contacts
 from leadscrub_pipeline.assets.litigator_flags import litigator_flags
 from leadscrub_pipeline.assets.master_processed_db import master_processed_db
 from leadscrub_pipeline.assets.raw_leads import raw_leads
+from leadscrub_pipeline.assets.scrub_report import scrub_report
 
 __all__ = [
     "dnc_flags",
@@ -14,4 +15,5 @@ __all__ = [
     "litigator_flags",
     "master_processed_db",
     "raw_leads",
+    "scrub_report",
 ]
