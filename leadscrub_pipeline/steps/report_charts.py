@@ -4,6 +4,7 @@ A chart runs no script, loads nothing and brings no style of its own: colours an
 CHART_STYLE's, from variables of the page. What a chart tells does not belong here.
 """
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -12,6 +13,9 @@ from xml.etree import ElementTree as ET
 import pygal
 from pygal.etree import etree as pygal_etree
 from pygal.style import Style
+
+# The library leaves a finder of plug-ins behind, in a form that Python warns of at every later import.
+sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, pygal.PluginImportFixer)]
 
 _WIDTH: Final = 820
 _FONT: Final = 14
@@ -22,7 +26,7 @@ _BAR: Final = 42
 
 CHART_STYLE: Final = """
 .chart { overflow-x: auto; margin: .75rem 0; }
-.chart svg { display: block; width: 100%; min-width: 36rem; max-width: 62rem; height: auto; }
+.chart svg { display: block; width: 100%; min-width: 36rem; height: auto; }
 .chart text { font-family: inherit; font-size: 14px; fill: var(--text); stroke: none; }
 .chart .background { fill: none; }
 .chart .axis.x text { text-anchor: middle; }
@@ -169,9 +173,9 @@ def _columns(labels: Sequence[str], series: Sequence[Series]) -> Iterable[list[i
 
 
 def _ticks(most: int) -> list[int]:
-    """Whole numbers from 0 in equal steps of 1, 2 or 5 times a power of ten, about five of them."""
+    """Whole numbers from 0 in equal steps of 1, 2 or 5 times a power of ten, at most seven of them."""
     step = 1
-    while most / step > 5:
+    while most / step > 6:
         step = step * 5 // 2 if str(step)[0] == "2" else step * 2
     return list(range(0, most + 1, step)) if most else [0, 1]
 

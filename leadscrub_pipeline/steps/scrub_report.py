@@ -11,7 +11,7 @@ from typing import Final
 
 from leadscrub_pipeline.domain.verdicts import SOURCES, Verdict
 from leadscrub_pipeline.ledger import Ledger, RunCounts
-from leadscrub_pipeline.warehouse.report_figures import PartitionFigures
+from leadscrub_pipeline.warehouse.report_figures import Contacts, PartitionFigures
 
 MOST_PAST_RUNS: Final = 30
 
@@ -69,12 +69,13 @@ class ScrubReport:
         return self.figures.partition_key
 
     def numbers(self) -> dict[str, int]:
-        """Counts under stable keys, zeros included.
+        """Counts under stable keys, zeros included. Kept leads that were not looked up yet are waiting.
 
         Those up to ``callable`` are of the latest run, the others of all that the script has published.
         ``phones`` and ``callable`` count distinct phones, whosever they are.
         """
         selection, contacts, phones = self.figures.selection, self.figures.contacts, self.figures.phones
+        found = Contacts(run_id="", at=selection.at, waiting=selection.kept) if contacts is None else contacts
         answered = ("published", "contacts_found", "people_with_phone", "hits", "misses", "reused")
         put_off = ("deferred", "held", "taken", "waiting")
         return {
@@ -82,7 +83,7 @@ class ScrubReport:
                 name: getattr(selection, name)
                 for name in ("selected", "rejected", "duplicate", "already_processed", "kept")
             },
-            **{name: 0 if contacts is None else getattr(contacts, name) for name in (*answered, *put_off)},
+            **{name: getattr(found, name) for name in (*answered, *put_off)},
             "phones": phones.run_phones,
             "callable": phones.run_callable,
             "script_people": phones.people,

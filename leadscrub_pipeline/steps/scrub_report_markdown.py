@@ -12,7 +12,7 @@ from leadscrub_pipeline.steps import scrub_report_words as words
 from leadscrub_pipeline.steps.scrub_report import ScrubReport
 
 _MOST_RUNS: Final = 10
-_SIGNS: Final = re.compile(r"([\\`*_{}\[\]()#+.!|~-])")
+_SIGNS: Final = re.compile(r"([\\`*_\[\]#|~])")
 
 
 def render(report: ScrubReport) -> str:
@@ -57,9 +57,10 @@ def _phones(report: ScrubReport) -> list[str]:
     lines = [(source, *(f"{count:,}" for count in counts)) for source, *counts in words.verdict_lines(report)]
     parts = [_table(("Phones of all that is published", "Clear", "Listed", "Unknown", "Phones"), lines)]
     unknown = [(source, plain(reason), f"{count:,}") for source, reason, count in words.unknown_lines(report)]
-    return [*parts, _table(("Unknown at", "Why", "Phones"), unknown)] if unknown else parts
+    return [*parts, _table(("Unknown at", "Why", "Phones"), unknown, texts=2)] if unknown else parts
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [heads, ["---", *("---:" for _ in heads[1:])], *rows]
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, texts: int = 1) -> str:
+    """A table; all but the first so many columns are numbers."""
+    lines = [heads, [*["---"] * texts, *["---:"] * (len(heads) - texts)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -12,6 +12,10 @@ from leadscrub_pipeline.steps.report_page import counted, moment, number, number
 from leadscrub_pipeline.steps.scrub_report import ScrubReport
 
 _STYLE: Final = """
+body { max-width: 64rem; }
+.figures { display: flex; flex-wrap: wrap; }
+.figures div { flex: 1 1 auto; }
+.figures span { display: block; max-width: 8.5rem; }
 .box p { margin: 0; }
 code { font-family: ui-monospace, "SF Mono", Menlo, Consolas, monospace; font-size: .9em; overflow-wrap: anywhere; }
 """
@@ -26,11 +30,11 @@ def render(report: ScrubReport) -> str:
 def _heading(report: ScrubReport) -> str:
     numbers, selection = report.numbers(), report.figures.selection
     figures = (
-        ("phones callable now", number(numbers["callable_phones"])),
+        ("phones callable now, of all runs", number(numbers["callable_phones"])),
         ("leads selected", number(numbers["selected"])),
-        ("people published by the run", number(numbers["published"])),
-        ("dollars spent by the run", words.dollars(report.run_spend.cost)),
-        ("dollars spent by the script", words.dollars(report.script_spend.cost)),
+        ("people published by this run", number(numbers["published"])),
+        ("dollars spent by this run", words.dollars(report.run_spend.cost)),
+        ("dollars spent by all runs", words.dollars(report.script_spend.cost)),
     )
     boxes = "".join(f"<div><b>{value}</b><span>{name}</span></div>" for name, value in figures)
     warnings = (words.demo_sentence(report), words.pending_sentence(report))
@@ -44,6 +48,10 @@ def _heading(report: ScrubReport) -> str:
 
 
 def _leads(report: ScrubReport) -> str:
+    heading = "<h2>From selected to callable</h2>"
+    selected = report.figures.selection.selected
+    if not selected:
+        return f"{heading}<p>The latest run selected no lead.</p>\n"
     steps = words.funnel(report)
     chart = charts.bar_chart(
         "funnel",
@@ -52,9 +60,8 @@ def _leads(report: ScrubReport) -> str:
         description="; ".join(f"{step.label}: {step.count:,}" for step in steps),
     )
     ends = [[escape(label), number(count)] for label, count in words.leads_by_end(report)]
-    selected = report.figures.selection.selected
     return (
-        "<h2>From selected to callable</h2><p>The latest run. The last two bars count distinct phones, the others "
+        f"{heading}<p>The latest run. The last two bars count distinct phones, the others "
         f"people; a person has up to three phones.</p>{chart}"
         f"{table(('where the selected leads ended', 'leads'), ends, total=['Selected', number(selected)], numbers=1)}"
         f"{_reasons(report)}\n"

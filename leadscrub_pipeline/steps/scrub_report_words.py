@@ -35,7 +35,7 @@ _LEFT: Final = (
     ("deferred", "Deferred: not asked about now, comes again by itself"),
     ("held", "Held: no further lookup is allowed"),
     ("taken", "Taken: another script published the person first"),
-    ("waiting", "Answered, not published yet"),
+    ("waiting", "Waiting: not looked up, or not published yet"),
     ("published", "Published"),
 )
 
@@ -64,10 +64,8 @@ def funnel(report: ScrubReport) -> list[Step]:
 
 
 def leads_by_end(report: ScrubReport) -> list[tuple[str, int]]:
-    """Where each selected lead ended; the counts add up to selected. Leads not looked up yet are waiting."""
+    """Where each selected lead ended; the counts add up to selected."""
     numbers = report.numbers()
-    if report.figures.contacts is None:
-        numbers["waiting"] = numbers["kept"]
     return [(label, numbers[key]) for key, label in _LEFT]
 
 

@@ -5,7 +5,7 @@ numbers look on a page, does not belong here.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
@@ -65,7 +65,7 @@ class Contacts:
     """Published people for whom a contact was found."""
     people_with_phone: int = 0
     """Published people with a phone."""
-    put_off_by_reason: Mapping[str, int]
+    put_off_by_reason: Mapping[str, int] = field(default_factory=dict)
     """Why leads were deferred or held."""
 
 
