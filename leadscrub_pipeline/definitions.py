@@ -16,6 +16,7 @@ from leadscrub_pipeline.assets import (
     master_processed_db,
     raw_leads,
     scrub_evidence,
+    scrub_report,
 )
 from leadscrub_pipeline.checks import (
     every_false_flag_has_evidence,
@@ -50,6 +51,7 @@ defs = dg.Definitions(
         scrub_evidence,
         master_processed_db,
         callable_phones,
+        scrub_report,
     ],
     asset_checks=[
         registry_is_fresh,

@@ -11,6 +11,7 @@ from leadscrub_pipeline.assets import (
     litigator_flags,
     master_processed_db,
     raw_leads,
+    scrub_report,
 )
 from leadscrub_pipeline.assets.common import named_failures
 from leadscrub_pipeline.checks import (
@@ -28,9 +29,11 @@ from leadscrub_pipeline.run_tags import MODE
 
 scrub_job: Final = dg.define_asset_job(
     "scrub_job",
-    selection=dg.AssetSelection.assets(raw_leads, enriched_contacts, litigator_flags, dnc_flags, master_processed_db)
+    selection=dg.AssetSelection.assets(
+        raw_leads, enriched_contacts, litigator_flags, dnc_flags, master_processed_db, scrub_report
+    )
     | dg.AssetSelection.checks(registry_is_fresh),
-    description="Select, enrich, flag and publish the leads of one script.",
+    description="Select, enrich, flag and publish the leads of one script, and report on it.",
     tags={MODE: "scrub"},
 )
 

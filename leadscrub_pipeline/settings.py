@@ -301,6 +301,10 @@ class Settings(BaseSettings):
     def warehouse_path(self) -> Path:
         return self.leadscrub_home / "warehouse.duckdb"
 
+    @property
+    def reports_folder(self) -> Path:
+        return self.leadscrub_home / "reports"
+
 
 def settings_file() -> Path | None:
     """The file whose settings win over the environment, or None."""

@@ -8,6 +8,7 @@ from leadscrub_pipeline.assets.litigator_flags import litigator_flags
 from leadscrub_pipeline.assets.master_processed_db import master_processed_db
 from leadscrub_pipeline.assets.raw_leads import raw_leads
 from leadscrub_pipeline.assets.records import callable_phones, lookup_ledger, scrub_evidence
+from leadscrub_pipeline.assets.scrub_report import scrub_report
 
 __all__ = [
     "callable_phones",
@@ -20,4 +21,5 @@ __all__ = [
     "master_processed_db",
     "raw_leads",
     "scrub_evidence",
+    "scrub_report",
 ]

@@ -35,6 +35,7 @@ COMMANDS: Final = {
     "preview": Entry("preview:preview", "What scripts would select and cost. Pays for nothing."),
     "run": Entry("run:run", "Scrub the leads of scripts: select, enrich, flag, publish."),
     "check": Entry("check:check", "Ask both lists about phone numbers."),
+    "report": Entry("report:report", "One page on a script: from selected leads to callable phones."),
     "results": Entry("results:app", "Published leads: list, stats, export, withdraw."),
     "evidence": Entry("evidence:app", "Evidence of checks: verify, trace, export, prune."),
     "db": Entry("db:app", "The warehouse's tables and views: plan, migrate, status."),

@@ -301,6 +301,10 @@ class Ledger(EvidenceBook):
         with self._reading() as connection:
             return summaries.lookups_of_runs(connection, run_ids)
 
+    def lookups_of_script(self, partition_key: str) -> RunCounts:
+        with self._reading() as connection:
+            return summaries.lookups_of_script(connection, partition_key)
+
     # --- opening and closing -----------------------------------------------------------
 
     def close(self) -> None:

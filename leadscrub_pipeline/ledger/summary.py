@@ -1,4 +1,4 @@
-"""What was spent: by script, day and outcome, and for one run. Reads only.
+"""What was spent: by script, day and outcome, and for one run or script. Reads only.
 
 A lookup is charged to the script that claimed it first; whoever was served by it later is in
 the reuses (reuses.py).
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 
-from sqlalchemy import Connection, func, literal_column, select
+from sqlalchemy import ColumnElement, Connection, func, literal_column, select
 
 from leadscrub_pipeline.ledger import reuses, tables
 from leadscrub_pipeline.ledger.reuses import Reuse
@@ -63,7 +63,10 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class RunCounts:
-    """Requests of one run by state, and their cost in dollars. The bill lies between cost and cost + unknown_cost."""
+    """Requests of one run or script by state, and their cost in dollars.
+
+    The bill lies between cost and cost + unknown_cost.
+    """
 
     states: Mapping[str, int]
     cost: Decimal
@@ -116,9 +119,18 @@ def summary(connection: Connection, *, since: datetime | None, until: datetime |
 
 
 def lookups_of_runs(connection: Connection, run_ids: Sequence[str]) -> RunCounts:
+    return _counts(connection, lookups.c.run_id.in_(run_ids))
+
+
+def lookups_of_script(connection: Connection, partition_key: str) -> RunCounts:
+    """Requests that all runs of a script made, without those an older system had asked."""
+    return _counts(connection, lookups.c.partition_key == partition_key, lookups.c.provider != tables.ADOPTED)
+
+
+def _counts(connection: Connection, *conditions: ColumnElement[bool]) -> RunCounts:
     rows = connection.execute(
         select(lookups.c.state, func.count().label("lookups"), _COST.label("cost"), _UNSETTLED_COST.label("unknown"))
-        .where(lookups.c.run_id.in_(run_ids))
+        .where(*conditions)
         .group_by(lookups.c.state)
     ).all()
     return RunCounts(

@@ -120,7 +120,7 @@ def open_courier(settings: "Settings", instance: dg.DagsterInstance, log: loggin
         UsageError: alerts are off, or no topic is set.
         RefusedError: topics would travel in plain HTTP.
     """
-    from leadscrub_pipeline.vendors.ntfy import NtfyClient, require_alerts  # noqa: PLC0415 - at a tick only
+    from leadscrub_pipeline.vendors.ntfy import NtfyClient, require_alerts
 
     require_alerts(settings)
     return Courier(NtfyClient(settings), instance, log)

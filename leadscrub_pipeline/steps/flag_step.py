@@ -118,7 +118,9 @@ def flag_step(
     """
     started = time.monotonic()
     result = FlagReport()
-    with asking(warehouse, ledger, phones_of(contacts, utc_now(), renew=renew), check, result=result, report=report) as step:
+    with asking(
+        warehouse, ledger, phones_of(contacts, utc_now(), renew=renew), check, result=result, report=report
+    ) as step:
         yield step
     with warehouse.session() as session:
         details = {"phones": result.phones, "asked": result.asked}

@@ -6,13 +6,21 @@ Nothing is loaded from elsewhere. What a page tells does not belong here. Every 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from html import escape
+from pathlib import Path
 from typing import Final
+
+from leadscrub_pipeline.errors import UnavailableError
+from leadscrub_pipeline.warehouse.exports import whole_file
 
 _STYLE: Final = """
 :root { color-scheme: light dark; --text: #1c2126; --soft: #586069; --line: #d5dae0; --page: #ffffff; --band: #f4f6f8;
-  --good: #17603a; --bad: #a11b1b; --good-band: #e9f5ee; --bad-band: #fbecec; }
+  --good: #17603a; --bad: #a11b1b; --good-band: #e9f5ee; --bad-band: #fbecec;
+  --chart-a: #2b6cb0; --chart-b: #1f7a6d; --chart-c: #b35f12;
+  --chart-clear: #23748f; --chart-listed: #b4371f; --chart-unknown: #6b747d; }
 @media (prefers-color-scheme: dark) { :root { --text: #e3e6e9; --soft: #a2abb5; --line: #3a424b; --page: #14181c;
-  --band: #1d2329; --good: #7ccf9f; --bad: #ff9d94; --good-band: #15291f; --bad-band: #331a1a; } }
+  --band: #1d2329; --good: #7ccf9f; --bad: #ff9d94; --good-band: #15291f; --bad-band: #331a1a;
+  --chart-a: #7db4ec; --chart-b: #66c9b8; --chart-c: #f0a45c;
+  --chart-clear: #74c3dd; --chart-listed: #ff9a82; --chart-unknown: #a8b1ba; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 2.5rem 1.5rem 4rem; max-width: 74rem; background: var(--page); color: var(--text);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
@@ -39,22 +47,39 @@ td.h { font-family: ui-monospace, "SF Mono", Menlo, Consolas, monospace; font-si
 tr.total td { font-weight: 600; border-top: 2px solid var(--line); border-bottom: 0; }
 .bad-text { color: var(--bad); font-weight: 600; }
 @media print { :root { --text: #000; --soft: #444; --line: #bbb; --page: #fff; --band: #f4f4f4; --good: #17603a;
-    --bad: #a11b1b; --good-band: #f2f8f4; --bad-band: #fbf2f2; }
+    --bad: #a11b1b; --good-band: #f2f8f4; --bad-band: #fbf2f2;
+    --chart-a: #2b6cb0; --chart-b: #1f7a6d; --chart-c: #b35f12;
+    --chart-clear: #23748f; --chart-listed: #b4371f; --chart-unknown: #6b747d; }
   body { max-width: none; padding: 0; font-size: 10.5pt; } h2 { break-after: avoid; } tr, .box { break-inside: avoid; }
   .wide { overflow: visible; } table { font-size: 8pt; } th { white-space: normal; } }
 """
 
 
-def page(title: str, sections: Iterable[str]) -> str:
-    """The whole document; a browser is told to load nothing and run nothing."""
+def page(title: str, sections: Iterable[str], *, style: str = "") -> str:
+    """The whole document, with further rules of style; a browser is told to load nothing and run nothing."""
     policy = "default-src 'none'; style-src 'unsafe-inline'"
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="referrer" content="no-referrer">\n'
-        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n{''.join(sections)}</body>\n</html>\n"
+        f"<title>{escape(title)}</title>\n<style>{_STYLE}{style}</style>\n</head>\n<body>\n{''.join(sections)}</body>\n</html>\n"
     )
+
+
+def save(path: Path, text: str) -> None:
+    """Write a page to a file of mode 0600, whole or not at all; its folder is made, closed to others.
+
+    Raises:
+        UsageError: the path is something other than a file.
+        UnavailableError: the folder or the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise UnavailableError(f"{path.parent} cannot be made ({type(error).__name__}).") from None
+    with whole_file(path) as stream:
+        stream.write(text.encode())
 
 
 def table(
