@@ -99,7 +99,8 @@ def stale_list_policy(chosen: OnStaleList, settings: Settings) -> Literal["fail"
 
 def stale_list_policy_of(run: dg.DagsterRun, settings: Settings) -> Literal["fail", "null"]:
     """The same for a step that has not the option itself."""
-    return stale_list_policy(RegistryConfig(**_given(run, "dnc_flags")).on_stale_list, settings)
+    chosen = OnStaleList(_given(run, "dnc_flags").get("on_stale_list", OnStaleList.setting.value))
+    return stale_list_policy(chosen, settings)
 
 
 def _given(run: dg.DagsterRun, step: str) -> dict[str, Any]:

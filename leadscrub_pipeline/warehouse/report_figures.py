@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from leadscrub_pipeline.domain.verdicts import SOURCES, Verdict
-from leadscrub_pipeline.warehouse.master import flag_sql, reason_sql
+from leadscrub_pipeline.warehouse.flags import flag_sql, reason_sql
 from leadscrub_pipeline.warehouse.protocol import Session
 from leadscrub_pipeline.warehouse.schema import (
     CALLABLE_PHONES,
