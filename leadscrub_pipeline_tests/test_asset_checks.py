@@ -198,15 +198,18 @@ def test_an_account_that_finds_no_control_is_an_error_that_is_named(graph: Graph
 
 def test_a_hit_rate_that_falls_is_a_warning_compared_with_the_scripts_own_past(graph: Graph) -> None:
     graph.write_source("LEADS_DB.PUBLIC.LEADS", people(40))
-    for _ in range(10):
-        assert graph.scrub("leads", already_processed="include").success
-    graph.write_source("LEADS_DB.PUBLIC.LEADS", people(40, start=1_000))
+    for hits in (34, 36, 35, 34, 36, 37, 35, 33, 36, 35):
+        past = {"hit": dg.MetadataValue.int(hits), "miss": dg.MetadataValue.int(40 - hits)}
+        graph.instance.report_runless_asset_event(
+            dg.AssetMaterialization("enriched_contacts", partition="leads", metadata=past)
+        )
     graph.configure(IDICORE_MAX_MISS_SHARE=1)
-    graph.simulators.idicore.faults.add(Fault("no_match", times=30))
+    graph.simulators.idicore.faults.add(Fault("no_match", times=20))
     _, found = scrub(graph)
     check = found["enriched_contacts", "hit_rate_is_usual"]
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert check.metadata["past_runs"].value == 10
+    assert check.metadata["rate"].value < 0.55 < check.metadata["usual_low"].value
 
 
 def test_the_weekly_checks_hold_after_a_scrub(graph: Graph) -> None:

@@ -47,6 +47,11 @@ def reasons_metadata(reasons: Mapping[str, int]) -> dg.JsonMetadataValue:
     return dg.MetadataValue.json(dict(sorted(reasons.items())))
 
 
+def query_metadata(query_id: str | None) -> dict[str, str]:
+    """Under which id the engine's own history has the statement; nothing for an engine that keeps none."""
+    return {} if query_id is None else {"snowflake_query_id": query_id}
+
+
 @contextmanager
 def named_failures() -> Iterator[None]:
     """An error of ours as a failure with its sentence only; repeated only where another try can help.

@@ -11,6 +11,7 @@ from leadscrub_pipeline.assets.common import (
     TRY_AGAIN,
     counts_metadata,
     named_failures,
+    query_metadata,
     table_metadata,
 )
 from leadscrub_pipeline.assets.dnc_flags import dnc_flags
@@ -96,6 +97,7 @@ def master_processed_db(
                     "dagster/partition_row_count": result.published,
                 }
             ),
+            **query_metadata(result.query_id),
             "sample": dg.MetadataValue.md(sample),
             "evidence_export": dg.MetadataValue.md(
                 f"`leadscrub evidence trace {context.run.run_id}` tells the story of this run; "

@@ -9,6 +9,7 @@ from leadscrub_pipeline.assets.common import (
     TRY_AGAIN,
     counts_metadata,
     named_failures,
+    query_metadata,
     reasons_metadata,
     table_metadata,
 )
@@ -67,6 +68,7 @@ def raw_leads(
                     already_processed=config.already_processed.value,
                     filter_in_sql=current.etl_use_database_filtering,
                     row_limit=config.row_limit,
+                    report=context.log.info,
                 )
                 selection = leads.run()
                 stored = leads.publish(context.run.run_id, selection)
@@ -78,6 +80,7 @@ def raw_leads(
         metadata={
             **counts_metadata(selection.counts),
             "rejected_by_reason": reasons_metadata(selection.rejected),
+            **query_metadata(leads.query_id),
             "script_hash": script.script_hash,
             "script_header": header_metadata(script),
             "script": dg.MetadataValue.md(f"```sql\n{script.sql}\n```"),

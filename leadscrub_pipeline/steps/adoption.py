@@ -18,9 +18,9 @@ from leadscrub_pipeline.domain.verdicts import utc_now
 from leadscrub_pipeline.ledger import Ledger
 from leadscrub_pipeline.ledger.adoption import NOTHING, UNDER_WAY, CacheLife, OldLookup
 from leadscrub_pipeline.ledger.units import time_to_micros
+from leadscrub_pipeline.progress import Progress
 from leadscrub_pipeline.settings import Settings
 from leadscrub_pipeline.steps.old_cache import CachedLookup, OldCache
-from leadscrub_pipeline.steps.progress import Progress
 from leadscrub_pipeline.steps.rebuilding import rebuild_person_cache
 from leadscrub_pipeline.warehouse.adoption import (
     CONTACT_COLUMNS,

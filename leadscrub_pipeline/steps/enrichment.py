@@ -20,10 +20,10 @@ from leadscrub_pipeline.domain.people import Person
 from leadscrub_pipeline.domain.verdicts import utc_now
 from leadscrub_pipeline.errors import FailedError, LeadscrubError
 from leadscrub_pipeline.ledger import Busy, Cached, Capped, Claimed, GroupWriter, Held, Ledger, LookupTerms, Settlement
+from leadscrub_pipeline.progress import Progress
 from leadscrub_pipeline.settings import Settings
 from leadscrub_pipeline.steps.fanout import Fanout
 from leadscrub_pipeline.steps.miss_share import WINDOW, MissShareGuard
-from leadscrub_pipeline.steps.progress import Progress
 from leadscrub_pipeline.vendors.idicore import (
     IdicoreClient,
     NotBilledError,

@@ -19,11 +19,11 @@ from leadscrub_pipeline.ledger import Ledger
 from leadscrub_pipeline.ledger.evidence_roots import Chain, Seal
 from leadscrub_pipeline.ledger.pruning import Pruning
 from leadscrub_pipeline.ledger.trace_reading import Lookup
+from leadscrub_pipeline.progress import Progress, Report
 from leadscrub_pipeline.steps.evidence import EARLIER_ASSET, EARLIER_RUN
 from leadscrub_pipeline.steps.evidence_report import render
 from leadscrub_pipeline.steps.pack_facts import PackFacts, ProcessLine, Told
 from leadscrub_pipeline.steps.pack_files import Columns, PackWriter, Row, WrittenFile, new_folder
-from leadscrub_pipeline.steps.progress import Progress, Report
 from leadscrub_pipeline.warehouse.evidence_period import (
     CHECK_COLUMNS,
     UNKNOWN_COLUMNS,

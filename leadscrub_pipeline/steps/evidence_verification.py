@@ -17,8 +17,8 @@ from leadscrub_pipeline.domain.chains import beginning, links
 from leadscrub_pipeline.domain.verdicts import utc_now
 from leadscrub_pipeline.ledger import Chain, Ledger, Seal
 from leadscrub_pipeline.ledger.evidence_roots import NO_SEAL
+from leadscrub_pipeline.progress import Progress
 from leadscrub_pipeline.steps.evidence import EARLIER_ASSET, EARLIER_RUN, add_earlier, earlier_root, is_earlier
-from leadscrub_pipeline.steps.progress import Progress
 from leadscrub_pipeline.warehouse.evidence import ChainEnd, Extent, as_bytes, by_chain, canonical, extents, pages
 from leadscrub_pipeline.warehouse.protocol import Session, Warehouse
 from leadscrub_pipeline.warehouse.schema import PHONE_VERDICTS, SCRUB_EVIDENCE

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 from leadscrub_pipeline.domain.verdicts import utc_now
 from leadscrub_pipeline.ledger import Ledger
+from leadscrub_pipeline.progress import Progress
 from leadscrub_pipeline.steps.evidence import EvidenceChain, seal_what_is_left, sealed_chain
 from leadscrub_pipeline.steps.flag_report import FlagReport
-from leadscrub_pipeline.steps.progress import Progress
 from leadscrub_pipeline.warehouse.phone_verdicts import (
     Check,
     Checked,

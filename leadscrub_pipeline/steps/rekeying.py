@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from leadscrub_pipeline.domain.people import KEY_RULES, KEY_VERSION, KeyRules, unusable_reason
 from leadscrub_pipeline.ledger import Ledger
-from leadscrub_pipeline.steps.progress import Progress
+from leadscrub_pipeline.progress import Progress
 from leadscrub_pipeline.steps.rebuilding import rebuild_person_cache
 from leadscrub_pipeline.warehouse.leads import people_of
 from leadscrub_pipeline.warehouse.protocol import Session, Warehouse

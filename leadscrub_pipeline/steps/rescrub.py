@@ -19,10 +19,10 @@ from leadscrub_pipeline.dnc import DncRegistry
 from leadscrub_pipeline.domain.verdicts import CCC, DNC, utc_now
 from leadscrub_pipeline.errors import LeadscrubError
 from leadscrub_pipeline.ledger import Ledger
+from leadscrub_pipeline.progress import Progress
 from leadscrub_pipeline.settings import Settings
 from leadscrub_pipeline.steps.flag_step import asking
 from leadscrub_pipeline.steps.litigators import ask_litigators
-from leadscrub_pipeline.steps.progress import Progress
 from leadscrub_pipeline.steps.registry import ask_registry
 from leadscrub_pipeline.steps.rescrub_report import RescrubReport
 from leadscrub_pipeline.vendors.ccc import CccClient

@@ -56,6 +56,7 @@ class DuckdbSession:
     # 100,000 leads at once do not fit into 256 MB: a join pins the verdicts of all their phones.
     leads_at_a_time: int | None = 10_000
     load_rows = 1
+    query_id: str | None = None
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, warehouse: "DuckdbWarehouse") -> None:
         self._connection = connection

@@ -5,7 +5,7 @@ looking people up does not belong here.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal
@@ -17,6 +17,7 @@ from leadscrub_pipeline.domain.columns import ColumnMap, recognise_columns
 from leadscrub_pipeline.domain.people import KEY_RULES, KEY_VERSION, KeyRules, Person, unusable_reason
 from leadscrub_pipeline.domain.scripts import LeadScript
 from leadscrub_pipeline.errors import FailedError, RefusedError
+from leadscrub_pipeline.progress import Progress
 from leadscrub_pipeline.warehouse.protocol import Dialect, OutputColumn, Session
 from leadscrub_pipeline.warehouse.schema import (
     ERASED,
@@ -111,8 +112,10 @@ class LeadSelection:
         row_limit: int | None = None,
         key_rules: KeyRules = KEY_RULES,
         key_version: int = KEY_VERSION,
+        report: Callable[[str], None] = lambda _text: None,
     ) -> None:
         self._session = session
+        self._report = report
         self._dialect = dialect
         self._script = script
         self._now = now
@@ -122,6 +125,8 @@ class LeadSelection:
         self._key_rules = key_rules
         self._key_version = key_version
         self._selection = ""
+        self.query_id: str | None = None
+        """Of the script itself, in the engine's own history."""
         self._keyed = ""
         self.kept = ""
         """The kept leads' lead_number and person_key, as what stands after FROM."""
@@ -136,6 +141,7 @@ class LeadSelection:
         statement, columns = self._session.select_leads(self._script)
         meaning = recognise_columns([column.name for column in columns], self._script)
         self._selection = self._select(selection_query(self._dialect, statement, columns, meaning, self._script.key))
+        self.query_id = self._session.query_id
         self._keyed = self._session.create_stage("keyed", _KEYED)
         last_read = self._key_people()
         decided = self._session.create_stage_as("decided", *self._decided())
@@ -214,6 +220,7 @@ class LeadSelection:
         selected, erased = self._selected_and_erased()
         waiting: list[pa.Table] = []
         last = 0
+        progress = Progress(self._report, noun="leads read", total=selected)
         for page in self._session.batches(
             f"SELECT s.lead_number, {', '.join('s.' + name for name in IDENTITY_COLUMNS)} FROM {self._selection} AS s "
             f"WHERE NOT EXISTS (SELECT 1 FROM {left_out} AS o WHERE o.lead_number = s.lead_number)",
@@ -223,6 +230,7 @@ class LeadSelection:
             rows=PAGE_ROWS,
         ):
             last += PAGE_ROWS
+            progress.add(min(PAGE_ROWS, selected - progress.done))
             waiting.append(self._keyed_page(page, erased))
             if sum(table.num_rows for table in waiting) >= self._session.load_rows:
                 self._load_keyed(waiting)

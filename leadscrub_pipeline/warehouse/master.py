@@ -66,6 +66,8 @@ class Published:
     dnc_listed: int
     dnc_unknown: int
     master_rows: int
+    query_id: str | None
+    """Of the MERGE, or of the last of them."""
     double_rows: int
     """Rows of the partition whose record id another row has, too; always 0."""
 
@@ -146,10 +148,11 @@ def publish(
     failpoints.reached("master.gathered")
     with session.transaction():
         require_unchanged(session, leads, contacts)
+        query_id = None
         for first, last in ranges:
-            _merge(session, dialect, publication, _part(publishable, first, last), now)
+            query_id = _merge(session, dialect, publication, _part(publishable, first, last), now)
             failpoints.reached("master.merged_range")
-        published = _count(session, contacts, _OWNED.format(publishable=f"SELECT * FROM {publishable}"))
+        published = _count(session, contacts, _OWNED.format(publishable=f"SELECT * FROM {publishable}"), query_id)
         failpoints.reached("master.before_commit")
     failpoints.reached("master.after_commit")
     session.drop_stage(publishable)
@@ -234,7 +237,8 @@ def _part(publishable: str, first: int, last: int) -> str:
     return f"SELECT * FROM {publishable} WHERE lead_number > {first} AND lead_number <= {last}"
 
 
-def _merge(session: Session, dialect: Dialect, publication: Publication, part: str, now: datetime) -> None:
+def _merge(session: Session, dialect: Dialect, publication: Publication, part: str, now: datetime) -> str | None:
+    """Publish some of the leads; return the engine's id of the statement that did."""
     partition_and_time = [publication.partition_key, now]
     session.execute(_CLAIM_PEOPLE.format(publishable=part), [*partition_and_time, *partition_and_time])
     owned = _OWNED.format(publishable=part)
@@ -242,8 +246,10 @@ def _merge(session: Session, dialect: Dialect, publication: Publication, part: s
         merge_statement(dialect, owned),
         [publication.run_id, publication.job_name, publication.partition_key, publication.title, now],
     )
+    query_id = session.query_id
     session.execute(_MERGE_IDENTITIES.format(owned=owned), [publication.partition_key, publication.partition_key])
     session.execute(_UNSETTLE.format(owned=owned), [publication.partition_key])
+    return query_id
 
 
 def merge_statement(dialect: Dialect, source: str) -> str:
@@ -349,7 +355,7 @@ def _json_time(expression: str) -> str:
     return f"CASE WHEN {expression} IS NULL THEN 'null' ELSE '\"' || {utc_text(expression)} || '\"' END"
 
 
-def _count(session: Session, contacts: Slice, owned: str) -> Published:
+def _count(session: Session, contacts: Slice, owned: str, query_id: str | None) -> Published:
     outcomes = dict(
         session.rows(
             f"SELECT outcome, COUNT(*) FROM {ENRICHED_CONTACTS.full_name} WHERE {contacts.where} GROUP BY outcome "
@@ -382,6 +388,7 @@ def _count(session: Session, contacts: Slice, owned: str) -> Published:
         dnc_listed=dnc_listed,
         dnc_unknown=dnc_unknown,
         master_rows=outcomes[_MASTER_ROWS],
+        query_id=query_id,
         double_rows=outcomes[_DOUBLE_ROWS],
     )
 

@@ -53,6 +53,8 @@ class Session(Protocol):
     """So many leads one statement can take in the memory it has; None for any number."""
     load_rows: int
     """So many rows are worth a load of their own: gather them before ``load``."""
+    query_id: str | None
+    """Of the last statement, in the engine's own history; None where it keeps none."""
 
     def execute(self, sql: str, params: Sequence[object] = ()) -> int:
         """Run one statement and return the number of rows it changed."""

@@ -61,9 +61,12 @@ class SnowflakeSession:
         self._connection = connection
         self._reader: SnowflakeConnection | None = None
         self._made: list[str] = []
+        self.query_id: str | None = None
 
     def execute(self, sql: str, params: Sequence[object] = ()) -> int:
-        count = self._connection.run(sql, params).rowcount
+        cursor = self._connection.run(sql, params)
+        self.query_id = cursor.sfqid
+        count = cursor.rowcount
         return count if isinstance(count, int) and count > 0 else 0
 
     def rows(self, sql: str, params: Sequence[object] = ()) -> list[tuple[Any, ...]]:
@@ -91,7 +94,7 @@ class SnowflakeSession:
         full_name = self._new_stage(name, temporary=True)
         statement = f"CREATE TRANSIENT TABLE {full_name} DATA_RETENTION_TIME_IN_DAYS = 0 AS {select}"
         connection = self._script_connection() if script else self._connection
-        connection.run(inlined(statement, params) if params else statement)
+        self.query_id = connection.run(inlined(statement, params) if params else statement).sfqid
         return full_name
 
     def drop_stage(self, full_name: str) -> None:
