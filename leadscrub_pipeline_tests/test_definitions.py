@@ -3,6 +3,9 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import dagster as dg
 
 CODE = """
 import sys, warnings
@@ -46,3 +49,50 @@ def test_nothing_of_snowflake_is_loaded_while_the_embedded_warehouse_is_chosen(t
     }
     done = subprocess.run([sys.executable, "-c", CHOSEN], capture_output=True, text=True, env=environment, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, "DuckdbWarehouse []"), done.stderr
+
+
+def definitions() -> Any:
+    from leadscrub_pipeline.definitions import defs  # noqa: PLC0415 - the first test loads it in a fresh interpreter
+
+    return defs
+
+
+def test_every_asset_has_description_group_owner_and_kinds() -> None:
+    specs = definitions().resolve_all_asset_specs()
+    assert len(specs) == 11
+    bare = {
+        spec.key.to_user_string(): [
+            name
+            for name, value in {
+                "description": spec.description,
+                "group": spec.group_name,
+                "owners": spec.owners,
+                "kinds": spec.kinds,
+            }.items()
+            if not value or value == "default"
+        ]
+        for spec in specs
+    }
+    assert {key: missing for key, missing in bare.items() if missing} == {}
+
+
+def test_every_check_job_schedule_and_sensor_says_what_it_is_for() -> None:
+    defs = definitions()
+    repository = defs.get_repository_def()
+    checks = [spec for check in defs.asset_checks for spec in check.check_specs]
+    in_steps = [spec for asset in defs.assets if isinstance(asset, dg.AssetsDefinition) for spec in asset.check_specs]
+    jobs = [job for job in repository.get_all_jobs() if not job.name.startswith("__")]
+    named = [*checks, *in_steps, *jobs, *repository.schedule_defs, *repository.sensor_defs]
+    assert len(named) > 30
+    assert [one.name for one in named if not one.description] == []
+    assert [job.name for job in jobs if "leadscrub/mode" not in job.tags] == []
+    assert [job.name for job in jobs if not job.name.endswith("_job")] == []
+    assert [one.name for one in repository.schedule_defs if not one.name.endswith("_schedule")] == []
+    assert [one.name for one in repository.sensor_defs if not one.name.endswith("_sensor")] == []
+
+
+def test_nothing_but_alerts_is_on_until_somebody_switches_it_on() -> None:
+    repository = definitions().get_repository_def()
+    on = {one.name for one in repository.sensor_defs if one.default_status is dg.DefaultSensorStatus.RUNNING}
+    assert on == {one.name for one in repository.sensor_defs if "alert" in one.name}
+    assert on
