@@ -1,15 +1,21 @@
 """What the UI asks Dagster's webserver by GraphQL: launch, terminate, backfill, switch sensors and schedules on."""
 
 import json
+import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
+import yaml
+
+from leadscrub_pipeline.cli.project import project_path
 from leadscrub_pipeline_tests.cli_deployment import Deployment
 from leadscrub_pipeline_tests.test_cli_demo import wait_for_ui
 
@@ -51,7 +57,16 @@ mutation ($selector: SensorSelector!) {
 """
 _START_SCHEDULE: Final = """
 mutation ($selector: ScheduleSelector!) {
-  startSchedule(scheduleSelector: $selector) { __typename ... on PythonError { message } }
+  startSchedule(scheduleSelector: $selector) {
+    __typename
+    ... on ScheduleStateResult { scheduleState { id } }
+    ... on PythonError { message }
+  }
+}
+"""
+_STOP_SCHEDULE: Final = """
+mutation ($id: String!) {
+  stopRunningSchedule(id: $id) { __typename ... on PythonError { message } }
 }
 """
 _STALE: Final = """
@@ -59,6 +74,21 @@ query ($asset: AssetKeyInput!, $partition: String) {
   assetNodeOrError(assetKey: $asset) { ... on AssetNode { staleStatus(partition: $partition) } }
 }
 """
+
+
+def shorten_waits(deployment: Deployment, config: str = "dagster.yaml") -> None:
+    """The instance's file as an operator edited it, and its tables as ``dagster instance migrate`` makes them."""
+    found = yaml.safe_load(project_path(config).read_text(encoding="utf-8"))
+    found["run_monitoring"] |= {"poll_interval_seconds": 2, "free_slots_after_run_end_seconds": 2}
+    found["run_coordinator"].setdefault("config", {})["dequeue_interval_seconds"] = 1
+    home = deployment.home / "dagster"
+    home.mkdir(parents=True)
+    (home / "dagster.yaml").write_text(yaml.safe_dump(found), encoding="utf-8")
+    subprocess.run(
+        [Path(sys.executable).with_name("dagster"), "instance", "migrate"],
+        env=os.environ | deployment.environment | {"DAGSTER_HOME": str(home), "PYTHONWARNINGS": "ignore"},
+        check=True,
+    )
 
 
 @contextmanager
@@ -125,8 +155,15 @@ def start_sensor(url: str, name: str) -> None:
     assert answer["__typename"] == "Sensor", answer
 
 
-def start_schedule(url: str, name: str) -> None:
+def start_schedule(url: str, name: str) -> str:
+    """The id by which it can be stopped."""
     answer = ask(url, _START_SCHEDULE, selector={**_REPOSITORY, "scheduleName": name})["startSchedule"]
+    assert answer["__typename"] == "ScheduleStateResult", answer
+    return str(answer["scheduleState"]["id"])
+
+
+def stop_schedule(url: str, schedule_id: str) -> None:
+    answer = ask(url, _STOP_SCHEDULE, id=schedule_id)["stopRunningSchedule"]
     assert answer["__typename"] == "ScheduleStateResult", answer
 
 

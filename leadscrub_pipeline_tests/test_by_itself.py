@@ -24,6 +24,7 @@ from leadscrub_pipeline_tests.dagster_ui import (
     stale_status,
     start_schedule,
     start_sensor,
+    stop_schedule,
     wait_until,
 )
 from leadscrub_pipeline_tests.own_people import scripts_of_own_people
@@ -120,10 +121,11 @@ def here(tmp_path: Path) -> Iterator[Served]:
 def test_it_runs_by_itself(here: Served) -> None:
     with served(here.deployment) as url:
         start_sensor(url, "lead_scripts_sensor")
-        start_schedule(url, "scrub_all_scripts_schedule")
+        schedule = start_schedule(url, "scrub_all_scripts_schedule")
         _a_backfill_is_cancelled_and_launched_again(here, url)
-        _a_new_script_appears(here, url)
         wait_until(lambda: here.has_succeeded("nightly"))
+        stop_schedule(url, schedule)
+        _a_new_script_appears(here, url)
         assert here.runs("nightly")[0].tags["dagster/schedule_name"] == "scrub_all_scripts_schedule"
         _a_list_past_its_age_blocks_the_master_table(here, url)
         _a_failing_vendor_gives_one_alert(here, url)

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 import urllib.error
 from collections.abc import Iterator
@@ -13,15 +11,13 @@ from typing import Any
 
 import dagster as dg
 import pytest
-import yaml
 from sqlalchemy import NullPool, create_engine
 
 from leadscrub_pipeline.cli.postgres import PostgresServer
-from leadscrub_pipeline.cli.project import project_path
 from leadscrub_pipeline.ledger import Ledger
 from leadscrub_pipeline.pools import POOL_LIMITS
 from leadscrub_pipeline_tests.cli_deployment import Deployment, deployment_in
-from leadscrub_pipeline_tests.dagster_ui import ask, launch, launch_backfill, served, wait_until
+from leadscrub_pipeline_tests.dagster_ui import ask, launch, launch_backfill, served, shorten_waits, wait_until
 from leadscrub_pipeline_tests.own_people import scripts_of_own_people
 from leadscrub_pipeline_tests.postgres_server import KEY, crash, postgres_server, settings_on
 from leadscrub_pipeline_tests.test_dev_runs import numbers
@@ -82,25 +78,10 @@ def hosted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hosted]:
         made.environment |= settings_on(server)
         made.environment |= {"IDICORE_MAX_WORKERS": str(WORKERS), "IDICORE_MIN_WORKERS": str(WORKERS)}
         scripts_of_own_people(made, SCRIPTS, leads=LEADS)
-        shorten_waits(made)
+        shorten_waits(made, "deploy/dagster.yaml")
         monkeypatch.setenv("DAGSTER_POSTGRES_URL", server.url("dagster"))
         with made.instance() as instance:
             yield Hosted(made, server, instance)
-
-
-def shorten_waits(deployment: Deployment) -> None:
-    """The instance's file as an operator edited it, and its tables as ``dagster instance migrate`` makes them."""
-    config = yaml.safe_load(project_path("deploy/dagster.yaml").read_text(encoding="utf-8"))
-    config["run_monitoring"] |= {"poll_interval_seconds": 2, "free_slots_after_run_end_seconds": 2}
-    config["run_coordinator"].setdefault("config", {})["dequeue_interval_seconds"] = 1
-    home = deployment.home / "dagster"
-    home.mkdir(parents=True)
-    (home / "dagster.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
-    subprocess.run(
-        [Path(sys.executable).with_name("dagster"), "instance", "migrate"],
-        env=os.environ | deployment.environment | {"DAGSTER_HOME": str(home), "PYTHONWARNINGS": "ignore"},
-        check=True,
-    )
 
 
 def answers(url: str) -> bool:
