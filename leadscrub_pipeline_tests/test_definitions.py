@@ -9,7 +9,8 @@ import sys, warnings
 warnings.simplefilter("error")
 from leadscrub_pipeline.definitions import defs
 keys = sorted(spec.key.to_user_string() for spec in defs.resolve_all_asset_specs())
-heavy = [name for name in ("dagster_snowflake", "duckdb", "sqlalchemy.orm", "httpx", "pandas", "pygal") if name in sys.modules]
+unwanted = ("dagster_snowflake", "duckdb", "sqlalchemy.orm", "httpx", "pandas", "pygal")
+heavy = [name for name in unwanted if name in sys.modules]
 print(keys, [defs.resolve_job_def(name).name for name in ("scrub_job", "preview_job")], heavy)
 """
 
