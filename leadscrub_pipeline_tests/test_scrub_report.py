@@ -4,19 +4,19 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import pytest
 
 from leadscrub_pipeline.assets.past_runs import past_runs
 from leadscrub_pipeline.domain.verdicts import utc_now
 from leadscrub_pipeline.simulators import Fault
-from leadscrub_pipeline.steps import report_charts, scrub_report_markdown, scrub_report_page, scrub_report_words
+from leadscrub_pipeline.steps import report_charts, scrub_report_page, scrub_report_words
 from leadscrub_pipeline.steps.scrub_report import PastRun, ScrubReport, Spent, gather
 from leadscrub_pipeline.warehouse.protocol import Session
 from leadscrub_pipeline.warehouse.report_figures import (
@@ -39,6 +39,30 @@ NO_ADDRESS = ("Ada", "Example", "", "Springfield", "IL", "62701")
 @pytest.fixture
 def graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Graph]:
     with graph_in(tmp_path, monkeypatch) as made:
+        yield made
+
+
+@dataclass
+class History:
+    """One script run three times: ten people, fifteen more and three that are no use, and nobody new."""
+
+    graph: Graph
+    leads: list[tuple[object, ...]]
+    runs: list[Run]
+    pages: list[str]
+
+
+@pytest.fixture(scope="module")
+def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
+    with pytest.MonkeyPatch.context() as patch, graph_in(tmp_path_factory.mktemp("history"), patch) as graph:
+        graph.write_script("leads", title=TITLE)
+        made = History(graph, [*people(25), NO_NAME, NO_NAME, NO_ADDRESS], [], [])
+        for leads in (people(10), made.leads, made.leads):
+            graph.write_source("LEADS_DB.PUBLIC.LEADS", leads)
+            run = graph.scrub("leads")
+            assert run.success, run.error
+            made.runs.append(run)
+            made.pages.append(Path(run.metadata["scrub_report"]["report_file"]).read_text())
         yield made
 
 
@@ -133,9 +157,8 @@ def test_the_numbers_are_those_of_the_tables_with_rejected_double_deferred_liste
     assert "the run's cap on lookups was reached" in metadata["report"]
 
 
-def test_it_agrees_with_what_the_assets_said_of_the_same_run(graph: Graph) -> None:
-    graph.write_source("LEADS_DB.PUBLIC.LEADS", people(30))
-    run = graph.scrub("leads")
+def test_it_agrees_with_what_the_assets_said_of_the_same_run(history: History) -> None:
+    run = history.runs[0]
     told = run.metadata["scrub_report"]
     for asset, names in {
         "raw_leads": ("selected", "rejected", "duplicate", "already_processed", "kept"),
@@ -147,27 +170,28 @@ def test_it_agrees_with_what_the_assets_said_of_the_same_run(graph: Graph) -> No
         pairs = names.items() if isinstance(names, dict) else zip(names, names, strict=True)
         for theirs, ours in pairs:
             assert told[ours] == run.metadata[asset][theirs], (asset, theirs)
-    assert told["callable_phones"] == len(graph.callable_phones()) > 0
+    assert told["callable_phones"] == told["callable"] > 0
+    assert history.runs[-1].metadata["scrub_report"]["callable_phones"] == len(history.graph.callable_phones())
 
 
-def test_people_of_another_script_are_taken_and_their_phones_are_not_this_scripts(graph: Graph) -> None:
+def test_a_run_that_keeps_nobody_still_tells_what_the_script_has_published(history: History) -> None:
+    _, second, third = (run.metadata["scrub_report"] for run in history.runs)
+    assert (third["already_processed"], third["published"], third["phones"], third["rejected"]) == (25, 0, 0, 3)
+    assert third["callable_phones"] == second["callable_phones"] > second["callable"] > 0
+    assert (second["cost_dollars"], third["cost_dollars"]) == (15 * 0.25, 0)
+    assert second["script_cost_dollars"] == third["script_cost_dollars"] == 25 * 0.25
+
+
+def test_people_of_another_script_are_taken_and_their_phones_are_not_this_scripts(history: History) -> None:
+    graph = history.graph
     graph.write_script("others")
-    graph.scrub("leads")
     run = graph.scrub("others", already_processed="include")
-    numbers = report_of(graph, "others").numbers()
-    assert (numbers["taken"], numbers["published"], numbers["script_phones"]) == (10, 0, 0)
-    assert ends_add_up(report_of(graph, "others"))
+    report = report_of(graph, "others")
+    assert (report.numbers()["taken"], report.numbers()["published"], report.numbers()["script_phones"]) == (25, 0, 0)
+    assert ends_add_up(report)
+    assert [past.run_id for past in report.past_runs] == [run.run_id]
     assert "This script has published no phone." in run.metadata["scrub_report"]["report"]
-    assert report_of(graph).numbers()["published"] == 10
-
-
-def test_a_second_run_that_keeps_nobody_still_tells_what_the_script_has_published(graph: Graph) -> None:
-    first = graph.scrub("leads").metadata["scrub_report"]
-    second = graph.scrub("leads").metadata["scrub_report"]
-    assert (second["already_processed"], second["published"], second["phones"]) == (10, 0, 0)
-    assert second["callable_phones"] == first["callable_phones"] == first["callable"]
-    assert second["script_cost_dollars"] == first["cost_dollars"] == 2.5
-    assert second["cost_dollars"] == 0
+    assert report_of(graph).numbers()["script_people"] == 25
 
 
 def test_what_a_vendor_left_unanswered_is_told_by_reason_and_a_lookup_that_may_be_billed_at_its_risk(
@@ -188,9 +212,8 @@ def test_what_a_vendor_left_unanswered_is_told_by_reason_and_a_lookup_that_may_b
     assert report.script_spend == report.run_spend
 
 
-def test_a_clear_answer_that_has_expired_counts_as_unknown(graph: Graph) -> None:
-    graph.scrub("leads")
-    with graph.warehouse() as session:
+def test_a_clear_answer_that_has_expired_counts_as_unknown(history: History) -> None:
+    with history.graph.warehouse() as session:
         now, later = (read_figures(session, "leads", now=utc_now() + timedelta(days=days)) for days in (0, 60))
     assert now is not None
     assert later is not None
@@ -201,7 +224,27 @@ def test_a_clear_answer_that_has_expired_counts_as_unknown(graph: Graph) -> None
         assert later.phones.verdicts[source]["listed"] == now.phones.verdicts[source]["listed"]
 
 
-def test_leads_that_were_selected_anew_are_waiting_and_the_page_names_what_has_not_run(graph: Graph) -> None:
+class Counting:
+    """A session that counts what is asked of it."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.statements = 0
+
+    def rows(self, sql: str, params: Any = ()) -> list[tuple[Any, ...]]:
+        self.statements += 1
+        return self.session.rows(sql, params)
+
+
+def test_the_figures_take_eight_statements_at_most_and_there_are_none_of_a_stranger(history: History) -> None:
+    with history.graph.warehouse() as session:
+        counting = Counting(session)
+        assert read_figures(counting, "leads", now=utc_now()) is not None  # type: ignore[arg-type]
+        assert counting.statements <= 8
+        assert read_figures(session, "nobody", now=utc_now()) is None
+
+
+def test_a_run_in_parts_tells_what_has_not_run_and_leaves_gaps_in_the_trend(graph: Graph) -> None:
     graph.scrub("leads")
     graph.write_source("LEADS_DB.PUBLIC.LEADS", people(25))
     graph.scrub("leads", assets=ASSETS[:1])
@@ -219,27 +262,8 @@ def test_leads_that_were_selected_anew_are_waiting_and_the_page_names_what_has_n
     done = report_of(graph)
     assert done.figures.pending == ()
     assert (done.numbers()["waiting"], done.numbers()["published"]) == (0, 15)
-
-
-class Counting:
-    """A session that counts what is asked of it."""
-
-    def __init__(self, session: Session) -> None:
-        self.session = session
-        self.statements = 0
-
-    def rows(self, sql: str, params: Any = ()) -> list[tuple[Any, ...]]:
-        self.statements += 1
-        return self.session.rows(sql, params)
-
-
-def test_the_figures_take_eight_statements_at_most_and_none_of_them_is_for_a_stranger(graph: Graph) -> None:
-    graph.scrub("leads")
-    with graph.warehouse() as session:
-        counting = Counting(session)
-        assert read_figures(counting, "leads", now=utc_now()) is not None  # type: ignore[arg-type]
-        assert counting.statements <= 8
-        assert read_figures(session, "nobody", now=utc_now()) is None
+    assert [run.selected for run in done.past_runs] == [10, 25, None, None]
+    assert [run.published for run in done.past_runs] == [10, None, None, 15]
 
 
 def test_a_partition_that_was_never_selected_fails_with_a_sentence(graph: Graph) -> None:
@@ -252,29 +276,18 @@ def test_a_partition_that_was_never_selected_fails_with_a_sentence(graph: Graph)
 # --- trend ------------------------------------------------------------------------------
 
 
-def test_the_trend_is_what_past_runs_said_and_a_part_of_a_run_leaves_gaps(graph: Graph) -> None:
-    runs = []
-    for count in (10, 16, 30):
-        graph.write_source("LEADS_DB.PUBLIC.LEADS", people(count))
-        runs.append(graph.scrub("leads"))
-    part = graph.scrub("leads", assets=ASSETS[:1])
-    graph.write_script("others")
-    graph.scrub("others")
-    report = report_of(graph)
-    assert [run.run_id for run in report.past_runs] == [*(run.run_id for run in runs), part.run_id]
-    assert [run.selected for run in report.past_runs] == [10, 16, 30, 30]
-    assert [run.published for run in report.past_runs] == [10, 6, 14, None]
-    assert [run.cost for run in report.past_runs] == [Decimal("2.5"), Decimal("1.5"), Decimal("3.5"), None]
-    for run, past in zip(runs, report.past_runs, strict=False):
-        assert past.hit_rate == run.metadata["enriched_contacts"]["hit_rate"]
-        assert past.dnc_listed == run.metadata["master_processed_db"]["dnc_listed"]
-    assert "A trend is shown from the second run on." not in scrub_report_page.render(report)
-    assert all(f"| {count} |" in scrub_report_markdown.render(report) for count in (10, 16, 30))
-
-
-def test_a_first_run_has_no_trend_and_says_so(graph: Graph) -> None:
-    text = Path(graph.scrub("leads").metadata["scrub_report"]["report_file"]).read_text()
-    assert "A trend is shown from the second run on." in text
+def test_the_trend_is_what_past_runs_said_and_starts_with_the_second(history: History) -> None:
+    past = report_of(history.graph).past_runs
+    assert [run.run_id for run in past] == [run.run_id for run in history.runs]
+    assert [run.selected for run in past] == [10, 28, 28]
+    assert [run.kept for run in past] == [run.published for run in past] == [10, 15, 0]
+    assert [run.cost for run in past] == [Decimal("2.5"), Decimal("3.75"), Decimal(0)]
+    for run, told in zip(history.runs, past, strict=True):
+        assert told.hit_rate == run.metadata["enriched_contacts"]["hit_rate"]
+        assert told.litigators == run.metadata["master_processed_db"]["litigators"]
+        assert told.dnc_listed == run.metadata["master_processed_db"]["dnc_listed"]
+    assert ["A trend is shown from the second run on." in page for page in history.pages] == [True, False, False]
+    assert "| 28 | 15 | 15 |" in history.runs[-1].metadata["scrub_report"]["report"]
 
 
 def test_of_many_runs_the_newest_thirty_are_told() -> None:
@@ -343,10 +356,8 @@ def made_report(scale: int, *, runs: int = 0, phones: int | None = None) -> Scru
     return gather(figures, None, past, title=TITLE, kind="live", price=Decimal("0.125"), made_at=NOW)
 
 
-def test_the_page_runs_and_loads_nothing_and_its_charts_are_told_to_screen_readers(graph: Graph) -> None:
-    graph.scrub("leads")
-    graph.write_source("LEADS_DB.PUBLIC.LEADS", people(20))
-    text = Path(graph.scrub("leads").metadata["scrub_report"]["report_file"]).read_text()
+def test_the_page_runs_and_loads_nothing_and_its_charts_are_told_to_screen_readers(history: History) -> None:
+    text = history.pages[1]
     page = Page(text)
     assert page.tags["svg"] == 3
     for tag in ("script", "link", "img", "iframe", "object", "image", "use", "a", "foreignobject"):
@@ -364,43 +375,36 @@ def test_the_page_runs_and_loads_nothing_and_its_charts_are_told_to_screen_reade
     labels = [value or "" for name, value in page.attributes if name == "aria-labelledby"]
     assert len(labels) == 3
     assert {part for label in labels for part in label.split()} <= set(ids)
-    assert "Selected: 20; Kept: 10" in page.text
+    assert "Selected: 28; Kept: 15" in page.text
 
 
-def test_no_personal_value_of_any_lead_is_in_page_markdown_metadata_or_json(graph: Graph) -> None:
-    leads = [*people(25), NO_NAME]
-    graph.write_source("LEADS_DB.PUBLIC.LEADS", leads)
-    run = graph.scrub("leads")
-    metadata = run.metadata["scrub_report"]
-    text = Path(metadata["report_file"]).read_text() + str(metadata) + str(report_of(graph).as_dict())
-    text = text.replace(run.run_id, "").replace(str(graph.folder), "")
-    personal = {str(value) for row in leads for value in row if len(str(value)) > 3}
-    for row in graph.master():
+def test_no_personal_value_of_any_lead_is_in_page_markdown_metadata_or_json(history: History) -> None:
+    told = [str(run.metadata["scrub_report"]) for run in history.runs]
+    text = "".join([*history.pages, *told, str(report_of(history.graph).as_dict())])
+    for known in (*(run.run_id for run in history.runs), str(history.graph.folder)):
+        text = text.replace(known, "")
+    personal = {str(value) for row in history.leads for value in row if len(str(value)) > 3}
+    for row in history.graph.master():
         personal |= {row[name] for name in (*SLOTS, "email_1", "email_2", "email_3") if row[name]}
     assert len(personal) > 60
     assert [value for value in personal if value in text] == []
 
 
-def test_a_title_is_shown_as_it_is_written_and_marks_nothing_up(graph: Graph) -> None:
-    graph.write_script("leads", title=TITLE)
-    metadata = graph.scrub("leads").metadata["scrub_report"]
-    text = Path(metadata["report_file"]).read_text()
-    page = Page(text)
+def test_a_title_is_shown_as_it_is_written_and_marks_nothing_up(history: History) -> None:
+    page = Page(history.pages[0])
     assert page.tags["script"] == 0
     assert page.text.count(TITLE) == 2
-    first = metadata["report"].splitlines()[0]
+    first = history.runs[0].metadata["scrub_report"]["report"].splitlines()[0]
     assert first == r'### Spring &lt;script&gt;alert(1)&lt;/script&gt; &amp; "homes" \| \*all\*'
 
 
-def test_the_file_is_private_and_another_run_takes_its_place_whole(graph: Graph) -> None:
-    path = Path(graph.scrub("leads").metadata["scrub_report"]["report_file"])
-    assert path == graph.home / "reports" / "leads.html"
+def test_the_file_is_private_and_another_run_takes_its_place_whole(history: History) -> None:
+    path = Path(history.runs[0].metadata["scrub_report"]["report_file"])
+    assert path == history.graph.home / "reports" / "leads.html"
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.parent.stat().st_mode & 0o777 == 0o700
-    before = path.read_text()
-    graph.scrub("leads")
-    assert path.read_text() != before
-    assert list(path.parent.iterdir()) == [path]
+    assert path.read_text() == history.pages[-1] != history.pages[0]
+    assert [other for other in path.parent.iterdir() if other.suffix != ".html"] == []
 
 
 def test_a_script_that_selects_nobody_has_a_page_without_a_chart(graph: Graph) -> None:
@@ -459,12 +463,3 @@ def test_every_tick_is_a_whole_number_and_they_are_few() -> None:
         assert ticks[0] == 0
         assert 2 <= len(ticks) <= 7, most
         assert all(isinstance(tick, int) for tick in ticks)
-
-
-def test_the_asset_says_what_it_is(graph: Graph) -> None:
-    from leadscrub_pipeline.definitions import defs  # noqa: PLC0415 - the whole code location, for this test only
-
-    spec = next(s for s in defs.resolve_all_asset_specs() if s.key == dg.AssetKey("scrub_report"))
-    assert "from selected leads to callable phones" in (spec.description or "")
-    assert spec.group_name == "lead_scrub"
-    assert "report" in spec.kinds

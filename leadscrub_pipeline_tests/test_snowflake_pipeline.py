@@ -17,7 +17,7 @@ from leadscrub_pipeline.settings import load_settings
 from leadscrub_pipeline.simulators.leads import make_demo_sources
 from leadscrub_pipeline.warehouse.preparation import apply, pending_changes
 from leadscrub_pipeline.warehouse.schema import MASTER
-from leadscrub_pipeline_tests.graph import ASSETS, IDENTITY, Graph, graph_in, people
+from leadscrub_pipeline_tests.graph import ASSETS, IDENTITY, Graph, Run, graph_in, people
 from leadscrub_pipeline_tests.snowflake_server import Account
 
 PROJECT = Path(__file__).parent.parent
@@ -72,13 +72,19 @@ def by_person(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(found, key=lambda row: str(row["record_id"]))
 
 
+def numbers_of(run: Run) -> dict[str, int]:
+    """The counts of the report."""
+    return {name: value for name, value in run.metadata["scrub_report"].items() if isinstance(value, int)}
+
+
 def test_the_pipeline_gives_the_same_rows_as_on_the_embedded_engine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, account: Account
 ) -> None:
     leads = [*people(40), *people(3), ("", "Example", "1 Main Street", "X", "IL", "62701")]
     with pytest.MonkeyPatch.context() as patch, graph_in(tmp_path / "duckdb", patch) as embedded:
         embedded.write_source("LEADS_DB.PUBLIC.LEADS", leads)
-        assert embedded.scrub("leads").success
+        ended = embedded.scrub("leads")
+        assert ended.success
         wanted, callable_there = by_person(embedded.master()), embedded.callable_phones()
     with snowflake_graph(tmp_path / "snowflake", monkeypatch, account) as graph:
         bring(graph, leads)
@@ -86,6 +92,7 @@ def test_the_pipeline_gives_the_same_rows_as_on_the_embedded_engine(
         assert run.success, run.error
         assert (run.counts["kept"], run.counts["duplicate"], run.counts["rejected"]) == (40, 3, 1)
         assert by_person(graph.master()) == wanted
+        assert numbers_of(run) == numbers_of(ended)
         assert graph.callable_phones() == callable_there
         assert callable_there
         billed = graph.billed
@@ -120,7 +127,7 @@ def test_the_number_of_statements_is_bounded_and_does_not_grow_with_the_leads(gr
     few, computed, statements = counted(graph, account, 20)
     many, _, _ = counted(graph, account, 120)
     assert few == many
-    assert set(computed) == set(ASSETS)
+    assert set(computed) == {*ASSETS, "scrub_report"}
     assert max(computed.values()) <= 15, computed
     assert max(few.values()) <= 22, few
     run_ids = {json.loads(one["tag"])["run"] for one in statements}

@@ -23,7 +23,7 @@ def render(report: ScrubReport) -> str:
         f"### {plain(report.title)}",
         f"{written} **{numbers['callable_phones']:,} phones callable now.**",
         *(plain(text) for text in (words.demo_sentence(report), words.pending_sentence(report)) if text is not None),
-        _table(("Latest run", "Count"), [(step.label, f"{step.count:,}") for step in words.funnel(report)]),
+        _table(("Latest run", "Count"), [(step.label, f"{step.number:,}") for step in words.funnel(report)]),
         _table(
             ("Where the selected leads ended", "Leads"),
             [*((label, f"{count:,}") for label, count in words.leads_by_end(report)),

@@ -55,9 +55,9 @@ def _leads(report: ScrubReport) -> str:
     steps = words.funnel(report)
     chart = charts.bar_chart(
         "funnel",
-        [charts.Bar(step.label, step.count, step.counts_phones) for step in steps],
+        [charts.Bar(step.label, step.number, step.counts_phones) for step in steps],
         title="From selected leads to callable phones",
-        description="; ".join(f"{step.label}: {step.count:,}" for step in steps),
+        description="; ".join(f"{step.label}: {step.number:,}" for step in steps),
     )
     ends = [[escape(label), number(count)] for label, count in words.leads_by_end(report)]
     return (

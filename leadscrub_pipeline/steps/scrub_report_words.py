@@ -53,7 +53,7 @@ class Step(NamedTuple):
     """One bar of the funnel."""
 
     label: str
-    count: int
+    number: int
     counts_phones: bool
 
 
