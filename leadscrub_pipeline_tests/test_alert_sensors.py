@@ -18,7 +18,7 @@ from leadscrub_pipeline.assets.common import named_failures
 from leadscrub_pipeline.definitions import defs
 from leadscrub_pipeline.errors import UnavailableError
 from leadscrub_pipeline.resources import SettingsResource
-from leadscrub_pipeline.sensors import ALERT_SENSORS
+from leadscrub_pipeline.sensors import ALERT_SENSORS, alert_delivery
 from leadscrub_pipeline.simulators import Fault, Simulators
 from leadscrub_pipeline_tests.graph import Graph, graph_in
 
@@ -330,6 +330,19 @@ def test_while_ntfy_is_down_ticks_go_well_and_what_waited_is_sent_later(desk: De
 
 
 @only_memory
+def test_a_slow_server_is_left_alone_for_a_minute_so_that_a_tick_ends_in_time(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alert_delivery, "SLOW_SECONDS", 0.0)
+    run(desk, down(), partition="a")
+    run(desk, down(), partition="b", name="other_step")
+    assert desk.announced() == ["a failed at step"]
+    with time_machine.travel(datetime.now(UTC) + timedelta(seconds=61), tick=True):
+        desk.tick(UPKEEP)
+    assert desk.messages[1]["title"] == "b failed at other_step"
+
+
+@only_memory
 def test_the_daily_message_is_sent_once_a_day_and_late_rather_than_never(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -486,6 +499,38 @@ def test_a_backfill_is_announced_when_it_ends_and_those_of_the_past_are_not(desk
     assert desk.tick(BACKFILL) == "No backfill has come to an end."
 
 
+@pytest.mark.filterwarnings("ignore:Function `AssetSelection.sources`:DeprecationWarning")  # Dagster's own call
+@only_memory
+def test_a_backfill_of_assets_that_was_canceled_early_counts_what_never_started(desk: Desk) -> None:
+    keys = ["a", "b", "c"]
+    desk.instance.add_dynamic_partitions("lead_scripts", keys)
+
+    def of_assets(status: str) -> PartitionBackfill:
+        made = PartitionBackfill.from_asset_partitions(
+            backfill_id="of_assets",
+            asset_graph=defs.get_repository_def().asset_graph,
+            partition_names=keys,
+            asset_selection=[dg.AssetKey("raw_leads"), dg.AssetKey("enriched_contacts")],
+            backfill_timestamp=time.time(),
+            tags={},
+            dynamic_partitions_store=desk.instance,
+            all_partitions=False,
+            title="spring",
+            description=None,
+            run_config=None,
+        )
+        return made.with_status(BulkActionStatus(status))
+
+    desk.instance.add_backfill(of_assets("REQUESTED"))
+    desk.tick(BACKFILL)
+    run(desk, nothing, partition="a", backfill="of_assets")
+    desk.instance.update_backfill(of_assets("CANCELED"))
+    desk.tick(BACKFILL)
+    [message] = desk.messages
+    assert message["message"].splitlines()[0] == "1 succeeded, 0 failed, 0 canceled, 2 never started."
+    assert message["message"].splitlines()[-1] == "Backfill spring."
+
+
 def test_the_first_look_announces_no_backfill(running: Simulators, monkeypatch: pytest.MonkeyPatch) -> None:
     running.ntfy.messages.clear()
     for name, value in running.environment().items():
@@ -560,7 +605,7 @@ def test_a_tick_is_quick_with_a_thousand_partitions_and_hundreds_of_runs(
         instance.add_backfill(backfill("big", "REQUESTED", keys))
         desk = Desk(instance, running)
         job = dg.job(nothing_job)
-        for key in keys[:300]:
+        for key in keys[:200]:
             instance.create_run_for_job(
                 job, tags={"dagster/partition": key, "dagster/backfill": "big"}, status=dg.DagsterRunStatus.FAILURE
             )
