@@ -297,7 +297,12 @@ def _first_line(text: str) -> str:
 
 def _alike(sentence: str, script: str | None) -> str:
     """What is the same in alerts of one cause."""
-    text = sentence if script is None else re.sub(rf"(?<!\w){re.escape(script)}(?!\w)", "*", sentence)
+    text = sentence
+    if script is not None:
+        # Only where the script is named as such: a script may be called as any word of the sentence.
+        key = re.escape(script)
+        named = rf"(?:(?<=script )|(?<=partition )){key}(?![\w-])|(?<![\w-]){key}(?=\.sql)"
+        text = re.sub(named, "*", sentence, flags=re.IGNORECASE)
     return _CHANGING.sub("#", text)
 
 
