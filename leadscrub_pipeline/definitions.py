@@ -11,6 +11,7 @@ from leadscrub_pipeline.assets import (
     raw_leads,
 )
 from leadscrub_pipeline.jobs import preview_job, scrub_job
+from leadscrub_pipeline.rescrub import rescrub_job
 from leadscrub_pipeline.resources import (
     LedgerResource,
     RegistryResource,
@@ -18,12 +19,12 @@ from leadscrub_pipeline.resources import (
     SettingsResource,
     WarehouseResource,
 )
-from leadscrub_pipeline.sensors import lead_scripts_sensor
+from leadscrub_pipeline.sensors import dnc_registry_sensor, lead_scripts_sensor
 
 defs = dg.Definitions(
     assets=[raw_leads, enriched_contacts, litigator_flags, dnc_flags, master_processed_db, dnc_registry],
-    jobs=[scrub_job, preview_job],
-    sensors=[lead_scripts_sensor],
+    jobs=[scrub_job, preview_job, rescrub_job],
+    sensors=[lead_scripts_sensor, dnc_registry_sensor],
     resources={
         "settings": SettingsResource(),
         "scripts": ScriptsResource(),
