@@ -45,7 +45,7 @@ class RescrubConfig(dg.Config):
 
     sources: Sources = Field(
         default=Sources.all,
-        description="all asks the Do-Not-Call registry and CCC, dnc or ccc one of them; flags are set by the answers of both.",
+        description="all asks the Do-Not-Call registry and CCC, dnc or ccc one; flags are set by what both said last.",
     )
     renew: bool = Field(
         default=False,

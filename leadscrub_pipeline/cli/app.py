@@ -34,6 +34,7 @@ COMMANDS: Final = {
     "scripts": Entry("scripts:app", "Lead scripts: list, show, lint, new."),
     "preview": Entry("preview:preview", "What scripts would select and cost. Pays for nothing."),
     "run": Entry("run:run", "Scrub the leads of scripts: select, enrich, flag, publish."),
+    "rescrub": Entry("rescrub:rescrub", "Check again what is published. Costs no lookup."),
     "check": Entry("check:check", "Ask both lists about phone numbers."),
     "results": Entry("results:app", "Published leads: list, stats, export, withdraw."),
     "evidence": Entry("evidence:app", "Evidence of checks: verify, trace, export, prune."),
