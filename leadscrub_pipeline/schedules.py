@@ -9,6 +9,7 @@ import dagster as dg
 from leadscrub_pipeline.errors import LeadscrubError, UsageError
 from leadscrub_pipeline.jobs import resilience_job, scrub_job, still_failed_job
 from leadscrub_pipeline.partitions import register_scripts
+from leadscrub_pipeline.rescrub import rescrub_job
 from leadscrub_pipeline.resources import SettingsResource
 from leadscrub_pipeline.run_tags import LAUNCHED_BY
 from leadscrub_pipeline.settings import Settings, load_settings
@@ -72,6 +73,12 @@ def _nightly_runs(context: dg.ScheduleEvaluationContext, settings: Settings) -> 
 def _of_jobs(settings: Settings) -> list[dg.ScheduleDefinition]:
     """Those that launch one run of a job, whatever there is to do."""
     wanted = [
+        (
+            "rescrub_schedule",
+            rescrub_job,
+            settings.leadscrub_rescrub_cron,
+            "Checks published phones again whose answers are past their age or unknown. Pays for no lookup.",
+        ),
         (
             "resilience_schedule",
             resilience_job,

@@ -14,7 +14,7 @@ from leadscrub_pipeline.definitions import defs
 keys = sorted(spec.key.to_user_string() for spec in defs.resolve_all_asset_specs())
 heavy = {"dagster_snowflake", "duckdb", "sqlalchemy.orm", "httpx", "pandas", "pygal"}
 heavy = sorted(heavy & set(sys.modules))
-print(keys, [defs.resolve_job_def(name).name for name in ("scrub_job", "preview_job")], heavy)
+print(keys, [defs.resolve_job_def(name).name for name in ("scrub_job", "preview_job", "rescrub_job")], heavy)
 """
 
 
@@ -25,7 +25,7 @@ def test_it_loads_in_a_fresh_interpreter_with_an_empty_environment_and_without_w
         "['callable_phones', 'dnc_flags', 'dnc_registry', 'enriched_contacts', 'lead_scripts', 'litigator_flags', "
         "'lookup_ledger', 'master_processed_db', 'raw_leads', 'scrub_evidence', "
         "'scrub_report'] "
-        "['scrub_job', 'preview_job'] []"
+        "['scrub_job', 'preview_job', 'rescrub_job'] []"
     )
 
 

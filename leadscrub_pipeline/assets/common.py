@@ -1,11 +1,12 @@
 """What the assets share: owners, groups, column schemas, and how an error of ours becomes Dagster's failure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
 import dagster as dg
 
+from leadscrub_pipeline.domain.alerts import CHECK_STOPPED
 from leadscrub_pipeline.errors import LeadscrubError, UnavailableError
 from leadscrub_pipeline.interrupts import deferred
 from leadscrub_pipeline.warehouse.schema import Table
@@ -77,6 +78,26 @@ def was_interrupted(event: dg.DagsterEvent) -> bool:
         dg.DagsterExecutionInterruptedError.__name__,
         KeyboardInterrupt.__name__,
     )
+
+
+def was_stopped_by_check(event: dg.DagsterEvent) -> bool:
+    """Whether a step failed only because a blocking check of its own did not hold."""
+    error = event.step_failure_data.error
+    return error is not None and error.cls_name == CHECK_STOPPED
+
+
+def failed_claims(events: Iterable[dg.DagsterEvent], step_key: str) -> list[str]:
+    """What the blocking checks of a step found that did not hold, a sentence each."""
+    checks = [
+        event.asset_check_evaluation_data
+        for event in events
+        if event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION and event.step_key == step_key
+    ]
+    return [
+        f"{check.check_name} does not hold: {check.description}"
+        for check in checks
+        if not check.passed and check.severity is dg.AssetCheckSeverity.ERROR
+    ]
 
 
 def own_failure(event: dg.DagsterEvent) -> tuple[int, str] | None:

@@ -8,7 +8,7 @@ import dagster as dg
 _DATA_VERSION = "dagster/data_version"
 
 
-def saw(context: dg.AssetExecutionContext, event: dg.AssetObservation | dg.AssetMaterialization) -> dict[str, str]:
+def saw(context: dg.AssetExecutionContext | dg.OpExecutionContext, event: dg.AssetObservation | dg.AssetMaterialization) -> dict[str, str]:
     """Report the version that this step saw, unless it is the last known one; return the tags for the step's result.
 
     Dagster reads the versions of what a step depends on when the step begins. For one that is
@@ -27,7 +27,7 @@ def saw(context: dg.AssetExecutionContext, event: dg.AssetObservation | dg.Asset
 
 
 def _last(
-    context: dg.AssetExecutionContext, event: dg.AssetObservation | dg.AssetMaterialization
+    context: dg.AssetExecutionContext | dg.OpExecutionContext, event: dg.AssetObservation | dg.AssetMaterialization
 ) -> tuple[str | None, int | None]:
     """The last known version, and the place of its event in Dagster's storage."""
     records_filter = dg.AssetRecordsFilter(

@@ -34,6 +34,7 @@ COMMANDS: Final = {
     "scripts": Entry("scripts:app", "Lead scripts: list, show, lint, new, retire."),
     "preview": Entry("preview:preview", "What scripts would select and cost. Pays for nothing."),
     "run": Entry("run:run", "Scrub the leads of scripts: select, enrich, flag, publish."),
+    "rescrub": Entry("rescrub:rescrub", "Check again what is published. Costs no lookup."),
     "check": Entry("check:check", "Ask both lists about phone numbers."),
     "report": Entry("report:report", "One page on a script: from selected leads to callable phones."),
     "results": Entry("results:app", "Published leads: list, stats, export, withdraw."),

@@ -4,7 +4,6 @@ Starting and reading a run is in ``scrub.py``; here are arguments, progress and 
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -14,14 +13,15 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from leadscrub_pipeline.cli.interrupts import INTERRUPTED, sigterm_as_interrupt
-from leadscrub_pipeline.cli.output import JsonOption, cell, err, note, out
+from leadscrub_pipeline.cli.interrupts import INTERRUPTED
+from leadscrub_pipeline.cli.job_session import job_session
+from leadscrub_pipeline.cli.output import JsonOption, cell, err, out
 from leadscrub_pipeline.cli.pause import note_pause
 from leadscrub_pipeline.cli.script_arguments import AllOption, ScriptsArgument, chosen_scripts
 from leadscrub_pipeline.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from leadscrub_pipeline.cli.scrub import Report, Scrubbed
+    from leadscrub_pipeline.cli.scrub import Scrubbed
 
 _ABREAST: Final = 4
 """Scripts beside each other in a table; more do not fit on a terminal."""
@@ -72,20 +72,14 @@ def scrub(
     already_processed: AlreadyProcessed = AlreadyProcessed.skip,
 ) -> Iterator["Scrubbed"]:
     """Scrub the scripts in the deployment's instance, telling on standard error how far it is."""
-    with sigterm_as_interrupt(), _progress() as report:
-        # A usage error need not wait for Dagster.
-        from leadscrub_pipeline.cli.direct_runs import fail_dead_runs  # noqa: PLC0415
-        from leadscrub_pipeline.cli.instance import open_instance  # noqa: PLC0415
-        from leadscrub_pipeline.cli.scrub import Selection, scrub_scripts  # noqa: PLC0415
+    with job_session(settings) as (instance, report):
+        from leadscrub_pipeline.cli.scrub import Selection, scrub_scripts  # noqa: PLC0415 - usage errors do not wait for it
 
         selection = Selection(row_limit, already_processed.value)
-        with open_instance(settings) as instance:
-            for run_id in fail_dead_runs(instance):
-                note(f"Run {run_id} had lost its process and was marked as failed.")
-            for result in scrub_scripts(keys, settings, instance, selection, report=report):
-                if result.error is not None:
-                    err.print(f"[bold red]{escape(result.script)}:[/] {escape(result.error)}", soft_wrap=True)
-                yield result
+        for result in scrub_scripts(keys, settings, instance, selection, report=report):
+            if result.error is not None:
+                err.print(f"[bold red]{escape(result.script)}:[/] {escape(result.error)}", soft_wrap=True)
+            yield result
 
 
 def exit_code(results: Iterable["Scrubbed"]) -> int:
@@ -106,13 +100,3 @@ def print_results(results: Sequence["Scrubbed"]) -> None:
             if key not in {"script", "run_id", "error"}:
                 table.add_row(key.replace("_", " "), *(cell(result.get(key)) for result in shown))
         out.print(table)
-
-
-@contextmanager
-def _progress() -> Iterator["Report"]:
-    """One line that changes, on a terminal only."""
-    if not err.is_terminal:
-        yield lambda _text: None
-        return
-    with err.status("Starting Dagster") as status:
-        yield lambda text: status.update(escape(text))

@@ -1,24 +1,20 @@
 """One script through Dagster from this process, and the numbers that come of it.
 
-The work is the assets'; this module starts the run, follows it and reads what it reported.
+The work is the assets'; starting and following a run stands in job_runs.py.
 """
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
 import dagster as dg
 
-from leadscrub_pipeline.assets.common import own_failure, was_interrupted
-from leadscrub_pipeline.cli.direct_runs import tags_of_this_process
-from leadscrub_pipeline.cli.interrupts import INTERRUPTED
-from leadscrub_pipeline.definitions import defs
+from leadscrub_pipeline.cli.job_runs import Ended, Report, run_job
 from leadscrub_pipeline.deployment import open_ledger
 from leadscrub_pipeline.errors import LeadscrubError
-from leadscrub_pipeline.run_tags import SCRIPT
 from leadscrub_pipeline.settings import Settings
 
 _NUMBERS: Final = {
@@ -44,8 +40,6 @@ _NUMBERS: Final = {
     "master_rows": ("master_processed_db", "master_rows"),
 }
 KEYS: Final = ("script", "run_id", "status", *_NUMBERS, "seconds")
-
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +100,9 @@ def _scrub(
 ) -> Scrubbed:
     started = time.monotonic()
     run_id = str(uuid.uuid4())
-    instance.add_event_listener(run_id, _listener(key, instance, report))
     try:
         with open_ledger(settings) as ledger, ledger.partition_lease(key, holder=run_id):
-            ended = _execute(key, run_id, settings, instance, selection)
+            ended = _execute(key, run_id, settings, instance, selection, report)
             spent = ledger.lookups_of_run(run_id)
     except LeadscrubError as error:
         # Before the run: another one is at this script, or the ledger cannot be used.
@@ -121,91 +114,16 @@ def _scrub(
     return Scrubbed(key, run_id, ended.status, numbers, seconds, ended.exit_code, ended.error, spent.cost)
 
 
-class _Ended(NamedTuple):
-    """What the events of a run tell."""
-
-    status: Literal["success", "failed", "canceled"]
-    exit_code: int
-    error: str | None
-    metadata: dict[str, dict[str, int]]
-    """Whole numbers of each asset that was materialized."""
-
-
-def _execute(key: str, run_id: str, settings: Settings, instance: dg.DagsterInstance, selection: Selection) -> _Ended:
-    try:
-        result = defs.resolve_job_def("scrub_job").execute_in_process(
-            run_config={
-                "ops": {
-                    "raw_leads": {
-                        "config": {
-                            "row_limit": selection.row_limit,
-                            "already_processed": selection.already_processed,
-                        }
-                    }
-                },
-                # Dagster's own lines are for who looks for a defect; the run's log in the UI has them all.
-                "loggers": {
-                    "console": {"config": {"log_level": "DEBUG" if settings.log_level == "DEBUG" else "CRITICAL"}}
-                },
-            },
-            instance=instance,
-            partition_key=key,
-            run_id=run_id,
-            tags={**tags_of_this_process(), SCRIPT: key},
-            raise_on_error=False,
-        )
-    except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
-        return _interrupted({})
-    metadata: dict[str, dict[str, int]] = {}
-    failures = []
-    for event in result.all_events:
-        if event.is_step_materialization and event.asset_key is not None:
-            metadata[event.asset_key.to_user_string()] = {
-                name: value.value
-                for name, value in event.step_materialization_data.materialization.metadata.items()
-                if isinstance(value, dg.IntMetadataValue) and value.value is not None
-            }
-        if event.is_step_failure:
-            failures.append(event)
-    if result.success:
-        return _Ended("success", 0, None, metadata)
-    if any(map(was_interrupted, failures)):
-        return _interrupted(metadata)
-    if failures:
-        return _Ended("failed", *_failure(failures[0], run_id), metadata)
-    return _Ended(
-        "failed", 1, f"The run failed outside its steps. Its log in the UI tells more: run {run_id}.", metadata
+def _execute(
+    key: str, run_id: str, settings: Settings, instance: dg.DagsterInstance, selection: Selection, report: Report
+) -> Ended:
+    config = {"row_limit": selection.row_limit, "already_processed": selection.already_processed}
+    return run_job(
+        "scrub_job",
+        run_id,
+        settings,
+        instance,
+        ops={"raw_leads": {"config": config}},
+        partition_key=key,
+        report=lambda text: report(f"{key}: {text}"),
     )
-
-
-def _interrupted(metadata: dict[str, dict[str, int]]) -> _Ended:
-    text = "Interrupted. Requests in flight were let end, and what they brought is in the ledger."
-    return _Ended("canceled", INTERRUPTED, text, metadata)
-
-
-def _failure(event: dg.DagsterEvent, run_id: str) -> tuple[int, str]:
-    """The exit code and the sentence of a failed step."""
-    return own_failure(event) or (
-        1,
-        f"Step {event.step_key} ended on a defect of the program. Its log in the UI tells more: run {run_id}.",
-    )
-
-
-def _listener(key: str, instance: dg.DagsterInstance, report: Report) -> Callable[[dg.EventLogEntry], None]:
-    """Tells which step runs and what it says of itself, and Dagster when the run is being canceled.
-
-    Without the latter a run that was stopped by Ctrl-C reads as failed, and alerts.
-    """
-
-    def listen(entry: dg.EventLogEntry) -> None:
-        event = entry.dagster_event
-        if event is not None and event.is_step_failure and was_interrupted(event):
-            run = instance.get_run_by_id(entry.run_id)
-            if run is not None:
-                instance.report_run_canceling(run)
-        if entry.dagster_event is None and entry.step_key is not None:
-            report(f"{key}: {entry.step_key}: {entry.user_message}")
-        elif entry.dagster_event is not None and entry.dagster_event.is_step_start:
-            report(f"{key}: {entry.step_key}")
-
-    return listen

@@ -32,7 +32,7 @@ class FlagStep:
 
     def __init__(
         self, warehouse: Warehouse, phones: Phones, check: Check, chain: EvidenceChain, *, result: FlagReport,
-        report: Callable[[str], None],
+        report: Callable[[str], None], rows_at_once: int,
     ) -> None:  # fmt: skip
         self.result = result
         self._warehouse = warehouse
@@ -40,6 +40,7 @@ class FlagStep:
         self._check = check
         self._chain = chain
         self._progress = Progress(report, noun="phones", total=result.asked)
+        self._rows_at_once = max(rows_at_once, warehouse.load_rows)
         self._waiting: list[Checked] = []
 
     def phones(self, *, rows: int) -> Iterator[list[str]]:
@@ -56,7 +57,7 @@ class FlagStep:
     def store(self, answers: Sequence[Checked]) -> None:
         """Keep answers and evidence, both or neither; at once, or when there are enough of them for a load."""
         self._waiting += answers
-        if len(self._waiting) >= self._warehouse.load_rows:
+        if len(self._waiting) >= self._rows_at_once:
             self.flush()
 
     def flush(self) -> None:
@@ -76,10 +77,13 @@ def asking(
     *,
     result: FlagReport,
     report: Callable[[str], None],
+    rows_at_once: int = 1,
 ) -> Iterator[FlagStep]:
     """Ask about the phones within the block; their answers are kept and sealed, also when it ends by an error.
 
-    ``result`` is filled as far as the step comes.
+    ``result`` is filled as far as the step comes. So many answers as ``rows_at_once`` are
+    stored in one transaction: where the embedded engine holds a million verdicts, it writes
+    most of them anew for each.
     """
     started = time.monotonic()
     late = seal_what_is_left(warehouse, ledger)
@@ -89,7 +93,7 @@ def asking(
     result.reused = result.phones - result.asked
     try:
         with sealed_chain(warehouse, ledger, check) as chain:
-            step = FlagStep(warehouse, phones, check, chain, result=result, report=report)
+            step = FlagStep(warehouse, phones, check, chain, result=result, report=report, rows_at_once=rows_at_once)
             try:
                 yield step
             finally:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final, Literal
 
 import orjson
@@ -21,7 +22,8 @@ from leadscrub_pipeline.errors import LeadscrubError
 from leadscrub_pipeline.ledger import Ledger
 from leadscrub_pipeline.progress import Progress
 from leadscrub_pipeline.settings import Settings
-from leadscrub_pipeline.steps.flag_step import asking
+from leadscrub_pipeline.steps.flag_report import FlagReport
+from leadscrub_pipeline.steps.flag_step import FlagStep, asking
 from leadscrub_pipeline.steps.litigators import ask_litigators
 from leadscrub_pipeline.steps.registry import ask_registry
 from leadscrub_pipeline.steps.rescrub_report import RescrubReport
@@ -43,6 +45,10 @@ LEASE: Final = "*rescrub*"
 """One rescrub at a time holds it; no script can have this key."""
 EVERY_SCRIPT: Final = "*"
 """Partition of the evidence: a published phone may be of several scripts."""
+STORED_AT_ONCE: Final = 100_000
+"""Answers in one transaction. A kill loses no more than these, and asking again costs nothing."""
+_Ask = Callable[..., AbstractContextManager[FlagStep]]
+
 ASSETS: Final = {DNC: "rescrub_dnc", CCC: "rescrub_litigators"}
 
 
@@ -76,13 +82,14 @@ def rescrub(
     """
     started = time.monotonic()
     result = RescrubReport()
+    ask = partial(asking, warehouse, ledger, report=report, rows_at_once=STORED_AT_ONCE)
     with ledger.partition_lease(LEASE, holder=wanted.run_id):
         if DNC in wanted.sources:
             with _problem_of(DNC, result), open_registry() as registry:
-                _ask_registry(warehouse, ledger, settings, wanted, registry, result, report)
+                _ask_registry(ask, settings, wanted, registry, result.sources[DNC])
         if CCC in wanted.sources:
             with _problem_of(CCC, result):
-                _ask_litigators(warehouse, ledger, settings, wanted, result, report)
+                _ask_litigators(ask, settings, wanted, result.sources[CCC])
         _bring_up_to_date(warehouse, wanted, result, report)
     result.seconds = time.monotonic() - started
     return result
@@ -96,38 +103,21 @@ def _problem_of(source: str, result: RescrubReport) -> Iterator[None]:
         result.problems[source] = error
 
 
-def _ask_registry(
-    warehouse: Warehouse,
-    ledger: Ledger,
-    settings: Settings,
-    wanted: Rescrub,
-    registry: DncRegistry,
-    result: RescrubReport,
-    report: Callable[[str], None],
-) -> None:
+def _ask_registry(ask: _Ask, settings: Settings, wanted: Rescrub, registry: DncRegistry, result: FlagReport) -> None:
+    if wanted.on_stale_list == "fail":
+        registry.require_fresh()
     version = registry.version
     phones = published_phones_of_list(
         utc_now(), list_version=version.name, obtained_at=version.obtained_at, renew=wanted.renew
     )
-    if wanted.on_stale_list == "fail":
-        registry.require_fresh()
-    check = _check(wanted, DNC)
-    with asking(warehouse, ledger, phones, check, result=result.sources[DNC], report=report) as step:
+    with ask(phones, _check(wanted, DNC), result=result) as step:
         ask_registry(step, registry, max_age_days=settings.dnc_max_age_days, batched=settings.dnc_use_batched_query)
 
 
-def _ask_litigators(
-    warehouse: Warehouse,
-    ledger: Ledger,
-    settings: Settings,
-    wanted: Rescrub,
-    result: RescrubReport,
-    report: Callable[[str], None],
-) -> None:
+def _ask_litigators(ask: _Ask, settings: Settings, wanted: Rescrub, result: FlagReport) -> None:
     client = CccClient(settings)
     phones = published_phones(utc_now(), renew=wanted.renew)
-    check = _check(wanted, CCC)
-    with asking(warehouse, ledger, phones, check, result=result.sources[CCC], report=report) as step:
+    with ask(phones, _check(wanted, CCC), result=result) as step:
         ask_litigators(step, client, settings)
 
 

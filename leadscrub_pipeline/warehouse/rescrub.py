@@ -33,6 +33,8 @@ PAGE_ROWS: Final = 10_000
 """Rows that are rewritten at a time; their additional data may be long."""
 RANGES_AT_ONCE: Final = 3
 """A range of rows is so many times what the engine can publish at once: phones and flags are all it reads of a row."""
+UPDATED_AT_ONCE: Final = 30_000
+"""Rows that one transaction updates."""
 
 _SLOTS: Final = (1, 2, 3)
 _PHONES: Final = tuple(f"phone_{i}" for i in _SLOTS)
@@ -47,7 +49,8 @@ PROVENANCE: Final = (*_CHECKED_AT, *_LIST_VERSIONS)
 
 def _digits(column: str) -> str:
     """The phone of a column; an older system wrote some as numbers with a fraction, ``2125550101.0``."""
-    return f"CASE WHEN LENGTH({column}) = 12 AND SUBSTR({column}, 11) = '.0' THEN SUBSTR({column}, 1, 10) ELSE {column} END"
+    is_fraction = f"LENGTH({column}) = 12 AND SUBSTR({column}, 11) = '.0'"
+    return f"CASE WHEN {is_fraction} THEN SUBSTR({column}, 1, 10) ELSE {column} END"
 
 
 _HELD: Final = " UNION ".join(
@@ -117,9 +120,9 @@ _SAME_ROW: Final = " AND ".join(
     ]
 )
 
-_VERDICTS_OF_RANGE: Final = f"SELECT v.* FROM {PHONE_VERDICTS.full_name} AS v WHERE v.phone IN ({{phones}})"
-_PHONES_OF_RANGE: Final = " UNION ".join(
-    f"SELECT {_digits(f'm.{name}')} FROM {MASTER.full_name} AS m WHERE {{range}}" for name in _PHONES
+_VERDICTS_OF: Final = f"SELECT v.* FROM {PHONE_VERDICTS.full_name} AS v WHERE v.phone IN ({{phones}})"
+_PHONES_OF: Final = " UNION ".join(
+    f"SELECT {_digits(f'm.{name}')} FROM {MASTER.full_name} AS m WHERE {{where}}" for name in _PHONES
 )
 
 
@@ -214,19 +217,21 @@ def _changed(dialect: Dialect, state: str) -> str:
     )
     unknown = " OR ".join(f"(s.{name} IS NULL AND {has_phone[name]} IS NOT NULL)" for name in FLAGS)
     return f"""
-SELECT {dialect.row_number()} AS row_number, c.*
-FROM (
-  SELECT DISTINCT s.*, {_TEXT.format(alias="m")} AS additional_data,
-    {dialect.sha256(_TEXT.format(alias="m"))} AS text_hash
-  FROM (SELECT s.* FROM {state} AS s WHERE {flags} OR {unknown}) AS s
-  JOIN {MASTER.full_name} AS m ON {_SAME_ROW}
-  WHERE {flags} OR {reasons}
-) AS c
+SELECT DISTINCT s.*, {_TEXT.format(alias="m")} AS additional_data,
+  {dialect.sha256(_TEXT.format(alias="m"))} AS text_hash
+FROM (SELECT s.* FROM {state} AS s WHERE {flags} OR {unknown}) AS s
+JOIN {MASTER.full_name} AS m ON {_SAME_ROW}
+WHERE {flags} OR {reasons}
 """
+
+
+def _numbered(dialect: Dialect, select: str) -> str:
+    return f"SELECT {dialect.row_number()} AS row_number, c.* FROM ({select}) AS c"
 
 
 # --- bringing rows up to date -------------------------------------------------------------
 
+_KEYS: Final = pa.schema([("record_key", pa.string())])
 _STAGED: Final = pa.schema(
     [
         ("record_key", pa.string()),
@@ -254,7 +259,7 @@ class Updated:
     """Rows that were looked at."""
     updated: int = 0
     changed_meanwhile: int = 0
-    """Rows that another run published anew, or somebody erased, while this one looked: they were left alone."""
+    """Rows that another run published anew, or somebody erased, while this one wrote: they were left alone."""
     flips: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     visits_changed: int = 0
     """Published identities that need a second visit now, or need none any more."""
@@ -263,64 +268,88 @@ class Updated:
 def bring_up_to_date(
     warehouse: Warehouse, rewrite: Callable[[pa.Table], list[str]], *, now: datetime
 ) -> Iterator[Updated]:
-    """Set the flags of all published rows as publishing them now would; yields the sums after each range.
+    """Set the flags of all published rows as publishing them now would; yields the sums now and then.
 
-    ``rewrite`` gives the additional data of each row of a page, which has them as they stand
-    with the columns ``FLAGS``, their reasons and ``PROVENANCE`` as they shall be.
+    What is kept in memory besides a page is the record ids of rows that change. They are
+    gathered before any is updated: the embedded engine writes most of its file for a few rows.
+
+    Args:
+        warehouse: where the rows are.
+        rewrite: gives the additional data of each row of a page, which has them as they stand with the columns
+            ``FLAGS``, ``REASONS`` and ``PROVENANCE`` as they shall be.
+        now: an answer that is good until then has expired.
     """
     total = Updated()
+    keys: list[pa.ChunkedArray] = []
     after: str | None = None
     while True:
         with warehouse.session() as session:
             rows = next_range(session, after)
-            if rows is None:
-                return
-            _bring_range(session, warehouse.dialect, rows, rewrite, total, now)
+            if rows is not None:
+                count, changed = _find_changed(session, warehouse.dialect, rows, now)
+                total.rows += count
+                keys.append(changed)
         yield total
+        if rows is None or rows.until is None:
+            break
         after = rows.until
-        if after is None:
-            return
+    found = pa.chunked_array([chunk for part in keys for chunk in part.chunks], pa.string())
+    for first in range(0, len(found), UPDATED_AT_ONCE):
+        with warehouse.session() as session:
+            update_rows(session, warehouse.dialect, found.slice(first, UPDATED_AT_ONCE), rewrite, total, now=now)
+        yield total
 
 
-def _bring_range(
+def _find_changed(session: Session, dialect: Dialect, rows: Range, now: datetime) -> tuple[int, pa.ChunkedArray]:
+    """How many rows there are, and the keys of those whose flags, reasons or second visits are other ones."""
+    state = _gather_state(session, *rows.where(), now)
+    ((count,),) = session.rows(f"SELECT COUNT(*) FROM {state}")
+    keys = session.table(
+        f"SELECT c.record_key FROM ({_changed(dialect, state)}) AS c "
+        f"UNION SELECT v.record_key FROM ({_changed_visits(dialect, state)}) AS v"
+    )
+    session.drop_stage(state)
+    return int(count), keys.column("record_key")
+
+
+def update_rows(
     session: Session,
     dialect: Dialect,
-    rows: Range,
+    keys: pa.ChunkedArray,
     rewrite: Callable[[pa.Table], list[str]],
     total: Updated,
+    *,
     now: datetime,
 ) -> None:
-    state = _gather_state(session, rows, now)
-    changed = session.create_stage_as("changed_rows", _changed(dialect, state))
+    """Bring the rows of these record ids up to date in one transaction, and add to the sums what became of them."""
+    wanted = session.create_stage("wanted_rows", _KEYS)
+    session.load(wanted, pa.table([keys], schema=_KEYS))
+    where = f"{_KEY.format(alias='m')} IN (SELECT w.record_key FROM {wanted} AS w)"
+    state = _gather_state(session, where, [], now)
+    changed = session.create_stage_as("changed_rows", _numbered(dialect, _changed(dialect, state)))
     visits = session.create_stage_as("changed_visits", _changed_visits(dialect, state))
-    ((looked_at, changed_count, visit_count),) = session.rows(
-        f"SELECT (SELECT COUNT(*) FROM {state}), (SELECT COUNT(*) FROM {changed}), (SELECT COUNT(*) FROM {visits})"
-    )
-    staged = _rewritten(session, changed, changed_count, rewrite) if changed_count else None
-    if staged or visit_count:
-        with session.transaction():
-            updated = _merge(session, dialect, staged, total) if staged else 0
-            if visit_count:
-                total.visits_changed += session.execute(_merge_visits(dialect, visits))
-            failpoints.reached("master.before_commit")
-        failpoints.reached("master.after_commit")
-        total.updated += updated
-        total.changed_meanwhile += changed_count - updated
-    total.rows += looked_at
-    for stage in filter(None, (state, changed, visits, staged)):
+    ((count,),) = session.rows(f"SELECT COUNT(*) FROM {changed}")
+    staged = _rewritten(session, changed, count, rewrite)
+    with session.transaction():
+        updated = _merge(session, dialect, staged, total)
+        visits_changed = session.execute(_merge_visits(dialect, visits))
+        failpoints.reached("master.before_commit")
+    failpoints.reached("master.after_commit")
+    total.updated += updated
+    total.changed_meanwhile += count - updated
+    total.visits_changed += visits_changed
+    for stage in (wanted, state, changed, visits, staged):
         session.drop_stage(stage)
 
 
-def _gather_state(session: Session, rows: Range, now: datetime) -> str:
-    where, bounds = rows.where()
+def _gather_state(session: Session, where: str, params: list[object], now: datetime) -> str:
+    """Rows that a condition on ``m`` chooses, in a stage: their flags as they stand and as they shall be."""
     verdicts = PHONE_VERDICTS.full_name
     if session.leads_at_a_time is not None:
-        # Six joins hold six times what they join: of the verdicts only those of the range.
-        phones = _PHONES_OF_RANGE.format(range=where)
-        verdicts = session.create_stage_as(
-            "range_verdicts", _VERDICTS_OF_RANGE.format(phones=phones), bounds * len(_PHONES)
-        )
-    state = session.create_stage_as("published_rows", _state(verdicts, where), [*flag_params(now), *bounds])
+        # Six joins hold six times what they join: of the verdicts only those of the rows.
+        phones = _PHONES_OF.format(where=where)
+        verdicts = session.create_stage_as("row_verdicts", _VERDICTS_OF.format(phones=phones), params * len(_PHONES))
+    state = session.create_stage_as("published_rows", _state(verdicts, where), [*flag_params(now), *params])
     if session.leads_at_a_time is not None:
         session.drop_stage(verdicts)
     return state
@@ -329,10 +358,10 @@ def _gather_state(session: Session, rows: Range, now: datetime) -> str:
 def _rewritten(session: Session, changed: str, count: int, rewrite: Callable[[pa.Table], list[str]]) -> str:
     """The changed rows with their new additional data, in a stage."""
     staged = session.create_stage("rescrubbed", _STAGED)
+    kept = [name for name in _STAGED.names if name != "additional_data"]
     for page in session.batches(f"SELECT * FROM {changed}", [], key="row_number", last=count, rows=PAGE_ROWS):
         texts = pa.array(rewrite(page), pa.string())
-        kept = page.select([name for name in _STAGED.names if name != "additional_data"])
-        session.load(staged, kept.append_column("additional_data", texts).cast(_STAGED))
+        session.load(staged, page.select(kept).append_column("additional_data", texts).cast(_STAGED))
     return staged
 
 
