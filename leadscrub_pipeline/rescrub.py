@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from leadscrub_pipeline.dnc import DncRegistry
     from leadscrub_pipeline.steps.rescrub_report import RescrubReport
 
+
 class Sources(Enum):
     """Which sources are asked again."""
 

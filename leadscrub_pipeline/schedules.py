@@ -4,17 +4,18 @@ Cron and time zone are settings, read when the code location is loaded: Dagster 
 What starts by an event is a sensor and does not belong here.
 """
 
+from typing import Final
+
 import dagster as dg
 
 from leadscrub_pipeline.errors import LeadscrubError, UsageError
-from leadscrub_pipeline.jobs import resilience_job, scrub_job, still_failed_job
+from leadscrub_pipeline.jobs import scrub_job
 from leadscrub_pipeline.partitions import register_scripts
-from leadscrub_pipeline.rescrub import rescrub_job
 from leadscrub_pipeline.resources import SettingsResource
 from leadscrub_pipeline.run_tags import LAUNCHED_BY
 from leadscrub_pipeline.settings import Settings, load_settings
 
-_SCRUB_ALL = "scrub_all_scripts_schedule"
+_SCRUB_ALL: Final = "scrub_all_scripts_schedule"
 
 
 def load_schedules() -> list[dg.ScheduleDefinition]:
@@ -75,19 +76,19 @@ def _of_jobs(settings: Settings) -> list[dg.ScheduleDefinition]:
     wanted = [
         (
             "rescrub_schedule",
-            rescrub_job,
+            "rescrub_job",
             settings.leadscrub_rescrub_cron,
             "Checks published phones again whose answers are past their age or unknown. Pays for no lookup.",
         ),
         (
             "resilience_schedule",
-            resilience_job,
+            "resilience_job",
             settings.leadscrub_resilience_cron,
             "Verifies evidence, ledger, tables, pools and the list's age. Changes nothing.",
         ),
         (
             "still_failed_schedule",
-            still_failed_job,
+            "still_failed_job",
             settings.leadscrub_still_failed_cron,
             "Names the scripts whose latest run failed.",
         ),
@@ -95,7 +96,7 @@ def _of_jobs(settings: Settings) -> list[dg.ScheduleDefinition]:
     return [
         dg.ScheduleDefinition(
             name=name,
-            job=job,
+            job_name=job,
             cron_schedule=cron,
             execution_timezone=settings.leadscrub_time_zone,
             tags={LAUNCHED_BY: name},

@@ -62,9 +62,10 @@ def checked(graph: Graph, job: str) -> dict[str, Any]:
     return {name: one for (_, name), one in evaluated(graph, result.run_id).items()}
 
 
-def materialized(graph: Graph, run_id: str) -> set[str | None]:
+def materialized(graph: Graph, run_id: str) -> set[str]:
     records = graph.instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION).records
-    return {record.event_log_entry.step_key for record in records}
+    events = [record.event_log_entry.asset_materialization for record in records]
+    return {event.asset_key.to_user_string() for event in events if event is not None}
 
 
 def first_failure(result: Any) -> str:

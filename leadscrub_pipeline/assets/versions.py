@@ -3,12 +3,19 @@
 What a version is belongs to the file's own module.
 """
 
+from typing import Final
+
 import dagster as dg
 
-_DATA_VERSION = "dagster/data_version"
+Context = dg.AssetExecutionContext | dg.OpExecutionContext
+Version = dg.AssetObservation | dg.AssetMaterialization
+
+_DATA_VERSION: Final = "dagster/data_version"
 
 
-def saw(context: dg.AssetExecutionContext | dg.OpExecutionContext, event: dg.AssetObservation | dg.AssetMaterialization) -> dict[str, str]:
+def saw(
+    context: dg.AssetExecutionContext | dg.OpExecutionContext, event: dg.AssetObservation | dg.AssetMaterialization
+) -> dict[str, str]:
     """Report the version that this step saw, unless it is the last known one; return the tags for the step's result.
 
     Dagster reads the versions of what a step depends on when the step begins. For one that is
@@ -26,9 +33,7 @@ def saw(context: dg.AssetExecutionContext | dg.OpExecutionContext, event: dg.Ass
     return {f"dagster/input_data_version/{name}": seen, f"dagster/input_event_pointer/{name}": str(storage_id)}
 
 
-def _last(
-    context: dg.AssetExecutionContext | dg.OpExecutionContext, event: dg.AssetObservation | dg.AssetMaterialization
-) -> tuple[str | None, int | None]:
+def _last(context: Context, event: Version) -> tuple[str | None, int | None]:
     """The last known version, and the place of its event in Dagster's storage."""
     records_filter = dg.AssetRecordsFilter(
         asset_key=event.asset_key, asset_partitions=[event.partition] if event.partition else None

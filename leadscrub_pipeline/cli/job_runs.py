@@ -79,7 +79,9 @@ def run_job(
     if any(map(was_interrupted, failures)):
         return _interrupted(metadata)
     if failures:
-        claims = failed_claims(result.all_events, failures[0].step_key) if was_stopped_by_check(failures[0]) else []
+        claims = (
+            failed_claims(result.all_events, str(failures[0].step_key)) if was_stopped_by_check(failures[0]) else []
+        )
         return Ended("failed", *_failure(failures[0], claims, run_id), metadata)
     return Ended(
         "failed", 1, f"The run failed outside its steps. Its log in the UI tells more: run {run_id}.", metadata

@@ -10,9 +10,10 @@ from typing import Final
 import dagster as dg
 import orjson
 
-from leadscrub_pipeline.assets.dnc_registry import observation
+from leadscrub_pipeline.assets.dnc_registry import list_version, observation
 from leadscrub_pipeline.errors import LeadscrubError
 from leadscrub_pipeline.resources import RegistryResource
+from leadscrub_pipeline.run_tags import LAUNCHED_BY
 
 QUIET_SECONDS: Final = 30.0
 """A file that was written to later than this is still being loaded: each commit would be a list of its own."""
@@ -40,8 +41,8 @@ class Memory:
 )
 def dnc_registry_sensor(context: dg.SensorEvaluationContext, registry: RegistryResource) -> dg.SensorResult:
     """Compare the file with what the cursor remembers of it; it is opened only when it is another one."""
-    from leadscrub_pipeline.dnc.stamp import take_stamp  # noqa: PLC0415 - at a tick only
-    from leadscrub_pipeline.errors import UnavailableError  # noqa: PLC0415 - at a tick only
+    from leadscrub_pipeline.dnc.stamp import take_stamp
+    from leadscrub_pipeline.errors import UnavailableError
 
     memory = from_cursor(context.cursor)
     try:
@@ -56,15 +57,14 @@ def dnc_registry_sensor(context: dg.SensorEvaluationContext, registry: RegistryR
         if 0 <= time.time() - last_write < QUIET_SECONDS:
             return _skip(context, "The registry file is being written. It is looked at when it has been quiet.")
         with registry.open() as opened:
-            found, seen = opened.version.name, observation(opened)
+            found, seen = opened.version.name, [list_version(opened), observation(opened)]
     except LeadscrubError as error:
         return _skip(context, str(error))
     is_new = memory.list_version not in (None, found)
     return dg.SensorResult(
-        asset_events=[seen],
-        run_requests=[dg.RunRequest(run_key=found, tags={"leadscrub/launched_by": "dnc_registry_sensor"})]
-        if is_new
-        else [],
+        # What was made from an older list is stale from now on.
+        asset_events=seen,
+        run_requests=[dg.RunRequest(run_key=found, tags={LAUNCHED_BY: "dnc_registry_sensor"})] if is_new else [],
         skip_reason=None if is_new else _reason(memory, found),
         cursor=to_cursor(Memory(stamp, found)),
     )
