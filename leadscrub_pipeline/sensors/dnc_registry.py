@@ -57,7 +57,8 @@ def dnc_registry_sensor(context: dg.SensorEvaluationContext, registry: RegistryR
         if 0 <= time.time() - last_write < QUIET_SECONDS:
             return _skip(context, "The registry file is being written. It is looked at when it has been quiet.")
         with registry.open() as opened:
-            found, seen = opened.version.name, [list_version(opened), observation(opened)]
+            found = opened.version.name
+            seen: list[dg.AssetMaterialization | dg.AssetObservation] = [list_version(opened), observation(opened)]
     except LeadscrubError as error:
         return _skip(context, str(error))
     is_new = memory.list_version not in (None, found)
