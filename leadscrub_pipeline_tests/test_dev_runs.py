@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from leadscrub_pipeline_tests.by_itself import ledger_rows
 from leadscrub_pipeline_tests.cli_deployment import LEADS, Deployment, deployment_in
 from leadscrub_pipeline_tests.dagster_ui import launch, served, terminate, wait_until
 from leadscrub_pipeline_tests.sums import check_sums
@@ -38,14 +38,6 @@ def numbers(instance: dg.DagsterInstance, run_id: str) -> dict[str, Any]:
         if (materialization := record.event_log_entry.asset_materialization) is not None:
             values |= {name: value.value for name, value in materialization.metadata.items()}
     return values
-
-
-def ledger_rows(deployment: Deployment, sql: str) -> list[tuple[Any, ...]]:
-    connection = sqlite3.connect(deployment.home / "ledger.sqlite", timeout=30)
-    try:
-        return connection.execute(sql).fetchall()
-    finally:
-        connection.close()
 
 
 def states(deployment: Deployment) -> dict[str, int]:
