@@ -27,6 +27,8 @@ EVENTS: Final = 1000
 """Of one run: five assets and their checks have some dozens."""
 
 _VENDORS: Final = {"idicore_breaker_openings": "idiCORE", "ccc_breaker_openings": "CCC"}
+_TOLD_BY_ITSELF: Final = {"spend_is_within_budget"}
+"""Checks about which another alert of the run says more."""
 _BY_REASON: Final = "deferred_or_held_by_reason"
 
 
@@ -117,7 +119,7 @@ def _failure(event: dg.DagsterEvent) -> StepFailure:
 
 def _found_in(events: RunEvents, run: RunFacts, *, stopped: bool) -> list[Alert]:
     """Failed checks, openings of a breaker and caps: what a run may have whether it ended well or not."""
-    found = [checks_failed(run, events.checks, stopped=stopped)] if events.checks else []
+    found: list[Alert] = []
     for metadata in events.metadata:
         for name, vendor in _VENDORS.items():
             openings = metadata.get(name)
@@ -126,7 +128,8 @@ def _found_in(events: RunEvents, run: RunFacts, *, stopped: bool) -> list[Alert]
         by_reason = metadata.get(_BY_REASON)
         if isinstance(by_reason, Mapping):
             found += _capped(run, by_reason)
-    return found
+    checks = [check for check in events.checks if not (found and check.name in _TOLD_BY_ITSELF)]
+    return [checks_failed(run, checks, stopped=stopped), *found] if checks else found
 
 
 def _capped(run: RunFacts, by_reason: Mapping[str, Any]) -> list[Alert]:

@@ -62,5 +62,6 @@ BOUNDS: Final = (
         1.2,
         beside="end_to_end_10k",
     ),
+    Bound("a tick of any sensor, 1,000 scripts and 300 runs", "sensor_ticks", "longest_seconds", "s", 2.0),
     Bound("loading the code location over import dagster", "start_up", "ratio", "x", 2.0),
 )
