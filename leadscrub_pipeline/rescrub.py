@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import dagster as dg
 from pydantic import Field
@@ -16,6 +16,7 @@ from leadscrub_pipeline.resources import LedgerResource, RegistryResource, Setti
 
 if TYPE_CHECKING:
     from leadscrub_pipeline.dnc import DncRegistry
+    from leadscrub_pipeline.settings import Settings
     from leadscrub_pipeline.steps.rescrub_report import RescrubReport
 
 MODE: Final = "leadscrub/mode"
@@ -75,7 +76,7 @@ def rescrub(
     warehouse: WarehouseResource,
     ledger: LedgerResource,
     registry: RegistryResource,
-) -> None:
+) -> Iterator[dg.AssetObservation | dg.Output[None]]:
     from leadscrub_pipeline.steps.rescrub import Rescrub
     from leadscrub_pipeline.steps.rescrub import rescrub as check_again
 
@@ -87,26 +88,34 @@ def rescrub(
 
     with named_failures():
         current = settings.load()
-        on_stale_list = current.dnc_on_stale_list
-        if config.on_stale_list is not OnStaleList.setting:
-            on_stale_list = "fail" if config.on_stale_list is OnStaleList.fail else "null"
-        wanted = Rescrub(context.run_id, _ASKED[config.sources], renew=config.renew, on_stale_list=on_stale_list)
+        wanted = Rescrub(
+            context.run_id,
+            _ASKED[config.sources],
+            renew=config.renew,
+            on_stale_list=_on_stale_list(config.on_stale_list, current),
+        )
         with ledger.open() as book:
             result = check_again(warehouse.get(), book, current, wanted, opened, report=context.log.info)
-        _tell(context, result)
-        result.raise_problems()
-
-
-def _tell(context: dg.OpExecutionContext, result: "RescrubReport") -> None:
     context.log.info(result.sentence())
     if result.rows.changed_meanwhile:
         context.log.warning(
             f"{result.rows.changed_meanwhile:,} rows were published anew or erased meanwhile and were left alone."
         )
     metadata = rescrub_metadata(result)
-    context.add_output_metadata(metadata)
-    # What a failed op gives as its output's metadata is lost, and an asset's page shows observations only.
-    context.log_event(dg.AssetObservation(asset_key=master_processed_db.key, metadata=metadata))
+    # Yielded before an error, it is kept; what a failed op says by log_event or of its output is lost.
+    yield dg.AssetObservation(asset_key=master_processed_db.key, metadata=metadata)
+    with named_failures():
+        result.raise_problems()
+    yield dg.Output(None, metadata=metadata)
+
+
+def _on_stale_list(choice: OnStaleList, settings: "Settings") -> Literal["fail", "null"]:
+    match choice:
+        case OnStaleList.fail:
+            return "fail"
+        case OnStaleList.null:
+            return "null"
+    return settings.dnc_on_stale_list
 
 
 def rescrub_metadata(result: "RescrubReport") -> dict[str, Any]:
