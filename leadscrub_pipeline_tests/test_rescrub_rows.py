@@ -16,6 +16,8 @@ from leadscrub_pipeline.steps.rescrub import rescrubbed_data
 from leadscrub_pipeline.warehouse import rescrub
 from leadscrub_pipeline.warehouse.arrow import arrow_schema, to_table
 from leadscrub_pipeline.warehouse.duckdb import DuckdbSession, DuckdbWarehouse
+from leadscrub_pipeline.warehouse.phone_verdicts import Phones
+from leadscrub_pipeline.warehouse.published_phones import published_phones, published_phones_of_list
 from leadscrub_pipeline.warehouse.rescrub import FLAGS, Updated, bring_up_to_date, update_rows
 from leadscrub_pipeline.warehouse.schema import MASTER, PHONE_VERDICTS, PUBLISHED_IDENTITIES
 from leadscrub_pipeline_tests import test_flags_in_sql as publishing
@@ -180,7 +182,7 @@ def test_phones_that_an_older_system_wrote_as_fractions_are_checked_as_the_numbe
         warehouse, [odd], [verdict_row(phone(1), "dnc", "listed"), *clear_rows(phone(2)), verdict_row(phone(1), "ccc")]
     )
     with warehouse.session() as session:
-        held = session.rows(f"SELECT phone FROM ({rescrub.published_phones(NOW, renew=True).select}) AS p ORDER BY 1")
+        held = session.rows(f"SELECT phone FROM ({published_phones(NOW, renew=True).select}) AS p ORDER BY 1")
     assert held == [(phone(1),), (phone(2),)]
     bring(warehouse)
     row = master(warehouse)[record_id(1)]
@@ -223,7 +225,7 @@ def test_record_ids_that_are_missing_or_double_keep_no_flag_from_being_set(wareh
 # --- which phones -------------------------------------------------------------------------
 
 
-def asked(warehouse: DuckdbWarehouse, phones: rescrub.Phones, source: str) -> list[int]:
+def asked(warehouse: DuckdbWarehouse, phones: Phones, source: str) -> list[int]:
     query, params = phones.to_ask(source)
     with warehouse.session() as session:
         found = {number for (number,) in session.rows(query, params)}
@@ -245,9 +247,14 @@ def test_only_phones_whose_answer_is_missing_expired_unknown_or_of_an_older_list
     ]
     store(warehouse, rows, of_source)
     version = {"list_version": "list-1", "obtained_at": NOW - timedelta(days=2)}
-    assert asked(warehouse, rescrub.published_phones_of_list(NOW, **version, renew=False), "dnc") == [2, 3, 5, 7]
-    undated = rescrub.published_phones_of_list(NOW, list_version="list-1", obtained_at=None, renew=False)
+    assert asked(warehouse, published_phones_of_list(NOW, **version, renew=False), "dnc") == [
+        2,
+        3,
+        5,
+        7,
+    ]
+    undated = published_phones_of_list(NOW, list_version="list-1", obtained_at=None, renew=False)
     assert asked(warehouse, undated, "dnc") == [2, 3, 5, 6, 7]
-    assert asked(warehouse, rescrub.published_phones(NOW, renew=False), "dnc") == [2, 3, 7]
-    assert asked(warehouse, rescrub.published_phones(NOW, renew=False), "ccc") == list(range(8))
-    assert asked(warehouse, rescrub.published_phones(NOW, renew=True), "dnc") == list(range(8))
+    assert asked(warehouse, published_phones(NOW, renew=False), "dnc") == [2, 3, 7]
+    assert asked(warehouse, published_phones(NOW, renew=False), "ccc") == list(range(8))
+    assert asked(warehouse, published_phones(NOW, renew=True), "dnc") == list(range(8))
