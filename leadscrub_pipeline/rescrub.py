@@ -68,7 +68,7 @@ def rescrub(
     warehouse: WarehouseResource,
     ledger: LedgerResource,
     registry: RegistryResource,
-) -> None:
+) -> Iterator[dg.AssetObservation | dg.Output[None]]:
     from leadscrub_pipeline.steps.rescrub import Rescrub
     from leadscrub_pipeline.steps.rescrub import rescrub as check_again
 
@@ -89,20 +89,17 @@ def rescrub(
         )
         with ledger.open() as book:
             result = check_again(warehouse.get(), book, current, wanted, opened, report=context.log.info)
-        _tell(context, result)
-        result.raise_problems()
-
-
-def _tell(context: dg.OpExecutionContext, result: "RescrubReport") -> None:
     context.log.info(result.sentence())
     if result.rows.changed_meanwhile:
         context.log.warning(
             f"{result.rows.changed_meanwhile:,} rows were published anew or erased meanwhile and were left alone."
         )
     metadata = rescrub_metadata(result)
-    context.add_output_metadata(metadata)
-    # What a failed op gives as its output's metadata is lost, and an asset's page shows observations only.
-    context.log_event(dg.AssetObservation(asset_key=master_processed_db.key, metadata=metadata))
+    # Yielded before an error, it is kept; what a failed op says by log_event or of its output is lost.
+    yield dg.AssetObservation(asset_key=master_processed_db.key, metadata=metadata)
+    with named_failures():
+        result.raise_problems()
+    yield dg.Output(None, metadata=metadata)
 
 
 def rescrub_metadata(result: "RescrubReport") -> dict[str, Any]:

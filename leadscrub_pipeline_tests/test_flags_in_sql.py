@@ -38,7 +38,7 @@ from leadscrub_pipeline.warehouse.schema import (
     SLICES,
 )
 from leadscrub_pipeline.warehouse.slices import read_slice
-from leadscrub_pipeline_tests.published import make_warehouse, phone, verdict_row
+from leadscrub_pipeline_tests.published import Row, make_warehouse, phone, verdict_row
 
 NOW = datetime(2026, 11, 21, 12, 30, 15, 123456, tzinfo=UTC)
 MOMENT = timedelta(microseconds=1)
@@ -83,22 +83,32 @@ def warehouse(tmp_path: Path) -> DuckdbWarehouse:
     return make_warehouse(tmp_path)
 
 
+def verdicts_of(leads: Sequence[Sequence[Slot]]) -> list[Row]:
+    """What the sources say of each lead's phones."""
+    return [
+        verdict_row(
+            phone(number * 3 + place),
+            source,
+            said.answer.verdict,
+            reason=said.answer.reason,
+            valid_until=said.valid_until,
+        )
+        for number, slots in enumerate(leads, start=1)
+        for place, slot in enumerate(slots, start=1)
+        for source, said in zip((CCC, DNC), slot or (), strict=False)
+        if said.answer is not None
+    ]
+
+
 def publish_leads(warehouse: DuckdbWarehouse, leads: Sequence[Sequence[Slot]]) -> list[tuple[dict[str, Any], bool]]:
     """Publish one lead for each row of three slots; give its master row, and whether it is settled."""
-    verdicts, raw, contacts = [], [], []
+    raw, contacts = [], []
+    verdicts = verdicts_of(leads)
     for number, slots in enumerate(leads, start=1):
         contact: dict[str, object] = dict.fromkeys(ENRICHED_CONTACTS.column_names)
         for place, slot in enumerate(slots, start=1):
             if slot is not None:
-                contact[f"phone_{place}"] = digits = phone(number * 3 + place)
-                for source, said in zip((CCC, DNC), slot, strict=True):
-                    if said.answer is not None:
-                        answer = said.answer
-                        verdicts.append(
-                            verdict_row(
-                                digits, source, answer.verdict, reason=answer.reason, valid_until=said.valid_until
-                            )
-                        )
+                contact[f"phone_{place}"] = phone(number * 3 + place)
         common = {"partition_key": KEY, "run_id": RUN, "lead_number": number, "person_key": f"person-{number}"}
         contacts.append({**contact, **common, "outcome": "hit", "lookup_id": f"lookup-{number}", "looked_up_at": NOW,
                          "expires_at": NOW + timedelta(days=180), "contact": '{"is_dead":false}'})  # fmt: skip

@@ -25,7 +25,9 @@ class Ended(NamedTuple):
     exit_code: int
     error: str | None
     metadata: dict[str, dict[str, int]]
-    """Whole numbers of each asset that was materialized or observed."""
+    """Whole numbers of each asset that was materialized or observed, as they were told last."""
+    observed: list[tuple[str, dict[str, int]]]
+    """The same of each observation, in their order: a step that is tried again observes anew."""
 
 
 def run_job(
@@ -66,26 +68,29 @@ def run_job(
             raise_on_error=False,
         )
     except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
-        return _interrupted({})
+        return _interrupted({}, [])
     metadata: dict[str, dict[str, int]] = {}
+    observed: list[tuple[str, dict[str, int]]] = []
     failures = []
     for event in result.all_events:
         if event.is_step_failure:
             failures.append(event)
         elif (told := _told(event)) is not None and event.asset_key is not None:
-            metadata[event.asset_key.to_user_string()] = _whole_numbers(told)
+            asset = event.asset_key.to_user_string()
+            metadata[asset] = _whole_numbers(told)
+            if not event.is_step_materialization:
+                observed.append((asset, metadata[asset]))
     if result.success:
-        return Ended("success", 0, None, metadata)
+        return Ended("success", 0, None, metadata, observed)
     if any(map(was_interrupted, failures)):
-        return _interrupted(metadata)
+        return _interrupted(metadata, observed)
     if failures:
         claims = (
             failed_claims(result.all_events, str(failures[0].step_key)) if was_stopped_by_check(failures[0]) else []
         )
-        return Ended("failed", *_failure(failures[0], claims, run_id), metadata)
-    return Ended(
-        "failed", 1, f"The run failed outside its steps. Its log in the UI tells more: run {run_id}.", metadata
-    )
+        return Ended("failed", *_failure(failures[0], claims, run_id), metadata, observed)
+    told_elsewhere = f"The run failed outside its steps. Its log in the UI tells more: run {run_id}."
+    return Ended("failed", 1, told_elsewhere, metadata, observed)
 
 
 def _told(event: dg.DagsterEvent) -> Mapping[str, Any] | None:
@@ -105,9 +110,9 @@ def _whole_numbers(metadata: Mapping[str, Any]) -> dict[str, int]:
     }
 
 
-def _interrupted(metadata: dict[str, dict[str, int]]) -> Ended:
+def _interrupted(metadata: dict[str, dict[str, int]], observed: list[tuple[str, dict[str, int]]]) -> Ended:
     text = "Interrupted. Requests in flight were let end, and what they brought is in the ledger."
-    return Ended("canceled", INTERRUPTED, text, metadata)
+    return Ended("canceled", INTERRUPTED, text, metadata, observed)
 
 
 def _failure(event: dg.DagsterEvent, claims: list[str], run_id: str) -> tuple[int, str]:

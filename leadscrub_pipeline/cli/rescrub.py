@@ -5,6 +5,7 @@ What is checked and what changes is decided in steps/rescrub.py; starting and re
 
 import time
 import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Annotated, Final, Literal
@@ -22,6 +23,7 @@ from leadscrub_pipeline.settings import Settings, load_settings
 
 _PREFIX: Final = "rescrub_"
 """Of the numbers that rescrub_job reports about the master table."""
+_OF_ATTEMPT: Final = frozenset({"rows_updated", "changed_meanwhile", "visits_changed"})
 
 
 class Sources(Enum):
@@ -92,9 +94,23 @@ def _run(settings: Settings, sources: Sources, *, renew: bool) -> Rescrubbed:
         except LeadscrubError as error:
             # Before the run: another rescrub is at work, or the ledger cannot be used.
             return Rescrubbed(None, "failed", time.monotonic() - started, error.exit_code, str(error))
-        told = ended.metadata.get(master_processed_db.key.to_user_string(), {})
-        numbers = {name.removeprefix(_PREFIX): value for name, value in told.items()}
+        table = master_processed_db.key.to_user_string()
+        numbers = _numbers([told for asset, told in ended.observed if asset == table])
         return Rescrubbed(run_id, ended.status, time.monotonic() - started, ended.exit_code, ended.error, numbers)
+
+
+def _numbers(attempts: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    """The numbers of a run: what changed at each attempt of its step counts, of all else the last is told."""
+    numbers: dict[str, int] = {}
+    for told in attempts:
+        for name, value in told.items():
+            key = name.removeprefix(_PREFIX)
+            numbers[key] = value + (numbers.get(key, 0) if _is_of_attempt(key) else 0)
+    return numbers
+
+
+def _is_of_attempt(key: str) -> bool:
+    return key in _OF_ATTEMPT or "_became_" in key or "_to_" in key
 
 
 def _print(result: Rescrubbed) -> None:

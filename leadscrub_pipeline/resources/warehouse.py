@@ -34,6 +34,6 @@ def _tag() -> "QueryTag":
         return QueryTag()
     return QueryTag(
         run=context.run.run_id,
-        asset=context.asset_key.to_user_string() if context.has_assets_def else context.op.name,
+        asset=context.asset_key.to_user_string() if context.has_assets_def else context.op_execution_context.op.name,
         partition=context.partition_key if context.has_partition_key else None,
     )

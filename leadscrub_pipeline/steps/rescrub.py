@@ -1,7 +1,7 @@
 """Checking again what stands in the master table: ask both sources, then set the flags that are other ones now.
 
 Nobody is looked up, so it costs no lookup. Which phones need asking and which rows change is
-decided in the warehouse (warehouse/rescrub.py).
+decided in the warehouse (warehouse/published_phones.py and rescrub.py).
 """
 
 import json
@@ -30,15 +30,13 @@ from leadscrub_pipeline.steps.rescrub_report import RescrubReport
 from leadscrub_pipeline.vendors.ccc import CccClient
 from leadscrub_pipeline.warehouse.phone_verdicts import Check
 from leadscrub_pipeline.warehouse.protocol import Warehouse
+from leadscrub_pipeline.warehouse.published_phones import published_phones, published_phones_of_list, standing
 from leadscrub_pipeline.warehouse.rescrub import (
     FLAGS,
     PROVENANCE,
     REASONS,
     bring_up_to_date,
     count_rows,
-    published_phones,
-    published_phones_of_list,
-    standing,
 )
 
 LEASE: Final = "*rescrub*"

@@ -1,7 +1,7 @@
-"""What is published and must be checked again: which phones to ask about, and which flags are not what they should be.
+"""Published rows whose flags are not what the verdicts make of them: found range by range, and set.
 
-Flags are brought up to date range by range, each in one transaction. Asking the sources, and
-what a row's provenance says afterwards, does not belong here.
+Which phones are asked about stands in published_phones.py. Asking the sources, and what a
+row's provenance says afterwards, does not belong here.
 """
 
 from collections import Counter
@@ -14,19 +14,10 @@ import pyarrow as pa
 
 from leadscrub_pipeline import failpoints
 from leadscrub_pipeline.domain.verdicts import CCC, DNC, Reason
-from leadscrub_pipeline.warehouse.flags import (
-    LASTING,
-    flag_columns,
-    flag_joins,
-    flag_params,
-    flag_sql,
-    reason_sql,
-    row_flags,
-    utc_text,
-)
+from leadscrub_pipeline.warehouse.flags import flag_columns, flag_joins, flag_params, row_flags, utc_text
 from leadscrub_pipeline.warehouse.master import computed_record_id
-from leadscrub_pipeline.warehouse.phone_verdicts import Phones
 from leadscrub_pipeline.warehouse.protocol import Dialect, Session, Warehouse
+from leadscrub_pipeline.warehouse.published_phones import digits_sql
 from leadscrub_pipeline.warehouse.schema import MASTER, PHONE_VERDICTS, PUBLISHED_IDENTITIES
 
 PAGE_ROWS: Final = 10_000
@@ -46,68 +37,6 @@ _LIST_VERSIONS: Final = {f"phone_{i}_dnc_list_version": f"{DNC}{i}" for i in _SL
 PROVENANCE: Final = (*_CHECKED_AT, *_LIST_VERSIONS)
 """Members of a row's provenance that tell of its phones' checks."""
 
-
-def _digits(column: str) -> str:
-    """The phone of a column; an older system wrote some as numbers with a fraction, ``2125550101.0``."""
-    is_fraction = f"LENGTH({column}) = 12 AND SUBSTR({column}, 11) = '.0'"
-    return f"CASE WHEN {is_fraction} THEN SUBSTR({column}, 1, 10) ELSE {column} END"
-
-
-_HELD: Final = " UNION ".join(
-    f"SELECT {_digits(name)} AS phone FROM {MASTER.full_name} WHERE {name} IS NOT NULL" for name in _PHONES
-)
-
-
-# --- which phones ------------------------------------------------------------------------
-
-
-def published_phones(now: datetime, *, renew: bool) -> Phones:
-    """Every published phone. A verdict stands while it is unexpired, or when asking again would change nothing."""
-    return _phones("v.valid_until > ?", (now,), renew=renew)
-
-
-def published_phones_of_list(now: datetime, *, list_version: str, obtained_at: datetime | None, renew: bool) -> Phones:
-    """As ``published_phones``, for a registry list: an answer of an older list does not stand, one of a newer does."""
-    is_newest = "v.valid_until > ? AND (v.list_version = ? OR v.obtained_at > ?)"
-    return _phones(is_newest, (now, list_version, obtained_at), renew=renew)
-
-
-def _phones(is_current: str, params: tuple[object, ...], *, renew: bool) -> Phones:
-    if renew:
-        return Phones(_HELD, (), "FALSE", ())
-    # A number that the source cannot answer for at all would be asked about for ever.
-    stands = f"(v.verdict <> 'unknown' AND {is_current}) OR (v.verdict = 'unknown' AND v.reason IN ({LASTING}))"
-    return Phones(_HELD, (), stands, params)
-
-
-@dataclass(slots=True)
-class Standing:
-    """How the published phones stand with one source now: an expired answer is unknown."""
-
-    verdicts: dict[str, int] = field(default_factory=lambda: {"listed": 0, "clear": 0, "unknown": 0})
-    reasons: Counter[str] = field(default_factory=Counter)
-
-
-def standing(session: Session, source: str, now: datetime) -> Standing:
-    found = Standing()
-    for flag, reason, count in session.rows(
-        f"SELECT {flag_sql('v', 'p.phone')} AS flag, {reason_sql('v', 'p.phone')} AS reason, COUNT(*) "
-        f"FROM ({_HELD}) AS p LEFT JOIN {PHONE_VERDICTS.full_name} AS v ON v.phone = p.phone AND v.source = ? "
-        "GROUP BY 1, 2",
-        [now, now, source],
-    ):
-        found.verdicts["unknown" if flag is None else "listed" if flag else "clear"] += int(count)
-        if reason is not None:
-            found.reasons[reason] += int(count)
-    return found
-
-
-def count_rows(session: Session) -> int:
-    return int(session.rows(f"SELECT COUNT(*) FROM {MASTER.full_name}")[0][0])
-
-
-# --- which rows ---------------------------------------------------------------------------
-
 _KEY: Final = "COALESCE({alias}.record_id, '')"
 _TEXT: Final = "CAST({alias}.additional_data AS VARCHAR)"
 
@@ -122,7 +51,7 @@ _SAME_ROW: Final = " AND ".join(
 
 _VERDICTS_OF: Final = f"SELECT v.* FROM {PHONE_VERDICTS.full_name} AS v WHERE v.phone IN ({{phones}})"
 _PHONES_OF: Final = " UNION ".join(
-    f"SELECT {_digits(f'm.{name}')} FROM {MASTER.full_name} AS m WHERE {{where}}" for name in _PHONES
+    f"SELECT {digits_sql(f'm.{name}')} FROM {MASTER.full_name} AS m WHERE {{where}}" for name in _PHONES
 )
 
 
@@ -156,7 +85,7 @@ def next_range(session: Session, after: str | None) -> Range | None:
 
 def _state(verdicts: str, where: str) -> str:
     """Each row of a range: flags as they stand, and as publishing it now would set them."""
-    phones = [_digits(f"m.{name}") for name in _PHONES]
+    phones = [digits_sql(f"m.{name}") for name in _PHONES]
     kept = ", ".join(f"m.{name}" for name in _PHONES)
     before = ", ".join(f"m.{name} AS old_{name}" for name in FLAGS)
     return f"""
@@ -227,6 +156,10 @@ WHERE {flags} OR {reasons}
 
 def _numbered(dialect: Dialect, select: str) -> str:
     return f"SELECT {dialect.row_number()} AS row_number, c.* FROM ({select}) AS c"
+
+
+def count_rows(session: Session) -> int:
+    return int(session.rows(f"SELECT COUNT(*) FROM {MASTER.full_name}")[0][0])
 
 
 # --- bringing rows up to date -------------------------------------------------------------
