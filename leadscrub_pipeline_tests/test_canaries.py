@@ -227,7 +227,9 @@ def invoice(world: World) -> str:
 
 def only_known_files(world: World) -> None:
     """Nothing lies in the home that nobody accounts for, and nothing is left in the folder for temporary files."""
-    known = re.compile(r"(warehouse\.duckdb(\.wal|\.lock)?|ledger\.sqlite(-wal|-shm|\.lock)?|spill|dagster|reports)(/.*)?")
+    known = re.compile(
+        r"(warehouse\.duckdb(\.wal|\.lock)?|ledger\.sqlite(-wal|-shm|\.lock)?|spill|dagster|reports)(/.*)?"
+    )
     names = {str(path.relative_to(world.home)) for path in world.home.rglob("*")}
     assert {name for name in names if not known.fullmatch(name)} == set()
     assert [path for path in world.temp.rglob("*") if path.is_file()] == []

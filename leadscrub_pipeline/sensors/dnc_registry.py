@@ -65,7 +65,9 @@ def dnc_registry_sensor(context: dg.SensorEvaluationContext, registry: RegistryR
     return dg.SensorResult(
         # What was made from an older list is stale from now on.
         asset_events=seen,
-        run_requests=[dg.RunRequest(run_key=f"{found}-{stamp[:12]}", tags={LAUNCHED_BY: "dnc_registry_sensor"})] if is_new else [],
+        run_requests=[dg.RunRequest(run_key=f"{found}-{stamp[:12]}", tags={LAUNCHED_BY: "dnc_registry_sensor"})]
+        if is_new
+        else [],
         skip_reason=None if is_new else _reason(memory, found),
         cursor=to_cursor(Memory(stamp, found)),
     )
