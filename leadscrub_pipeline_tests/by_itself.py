@@ -61,10 +61,17 @@ class Served:
         found = [record.event_log_entry.asset_materialization for record in records]
         return {one.asset_key.to_user_string() for one in found if one is not None}
 
-    def messages(self, word: str) -> list[dict[str, Any]]:
-        """Alerts whose title or text holds a word."""
+    @property
+    def registered_by_sensor(self) -> str:
+        """The cursor of the sensor of scripts: what its looks have found so far."""
+        states = self.instance.all_instigator_state()
+        found = [state for state in states if state.instigator_name == "lead_scripts_sensor"]
+        return str(getattr(found[0].instigator_data, "cursor", "") or "") if found else ""
+
+    def alerts(self, title: str) -> list[dict[str, Any]]:
+        """Those whose title begins so."""
         sent: list[dict[str, Any]] = self.deployment.simulators.ntfy.messages
-        return [one for one in sent if word in f"{one['title']} {one['message']}"]
+        return [one for one in sent if str(one["title"]).startswith(title)]
 
     def most_at_once(self, pool_step: str) -> int:
         """How many runs with a step were in progress together, at most."""

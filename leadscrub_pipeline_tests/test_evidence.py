@@ -244,7 +244,7 @@ def test_rows_of_a_killed_run_are_reported_as_unsealed_and_sealed_by_the_next_ru
 def test_rows_of_a_killed_run_that_were_changed_are_not_sealed_and_the_next_run_says_so(graph: Graph) -> None:
     assert child("leads", "run-killed", kill=Kill("answers.after_commit", 1)).killed
     graph.rows(f"UPDATE {TABLE} SET verdict = 'clear' WHERE sequence = (SELECT MAX(sequence) FROM {TABLE})")
-    graph.rows(f"UPDATE {TABLE} SET phone = '2125550199' WHERE sequence = 2")
+    graph.rows(f"UPDATE {TABLE} SET list_version = 'another' WHERE sequence = 2")
     after = child("leads", "run-after")
     assert after.ok, after.failure or after.defect
     assert after.metadata["litigator_flags"]["evidence_chains_broken"] == 1

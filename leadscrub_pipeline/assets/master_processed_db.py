@@ -22,7 +22,6 @@ from leadscrub_pipeline.domain.verdicts import utc_now
 from leadscrub_pipeline.partitions import LEAD_SCRIPTS
 from leadscrub_pipeline.resources import LedgerResource, ScriptsResource, SettingsResource, WarehouseResource
 from leadscrub_pipeline.warehouse.schema import ENRICHED_CONTACTS, MASTER, RAW_LEADS
-from leadscrub_pipeline.warehouse.slices import ERASED_LEADS
 
 
 @dg.asset(
@@ -113,7 +112,6 @@ def master_processed_db(
                     "deferred": result.deferred,
                     "held": result.held,
                     "taken": result.taken,
-                    "erased": contacts.details.get(ERASED_LEADS, 0),
                 },
                 of="kept",
             ),

@@ -79,8 +79,6 @@ class Enrichment:
     lookups_unknown: int = 0
     cost: Decimal = Decimal(0)
     seconds: float = 0.0
-    erased: int = 0
-    """Leads of people who were erased while the step was at work: they are not in the table."""
     vendor: dict[str, int | float] = field(default_factory=dict)
 
 
@@ -175,7 +173,7 @@ class _Step:
 
     def publish(self) -> None:
         result = self.result
-        result.erased = self._stage.publish(
+        self._stage.publish(
             self._leads,
             self._terms.run_id,
             key_version=self._terms.key_version,

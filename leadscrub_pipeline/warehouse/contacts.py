@@ -14,7 +14,7 @@ from leadscrub_pipeline import failpoints
 from leadscrub_pipeline.warehouse.arrow import arrow_schema, to_table
 from leadscrub_pipeline.warehouse.protocol import Session, Warehouse
 from leadscrub_pipeline.warehouse.schema import ENRICHED_CONTACTS, ERASED, IDENTITY_COLUMNS, PERSON_CACHE, RAW_LEADS
-from leadscrub_pipeline.warehouse.slices import ERASED_LEADS, LEADS_RUN, Slice, replace_slice, require_unchanged
+from leadscrub_pipeline.warehouse.slices import LEADS_RUN, Slice, replace_slice, require_unchanged
 
 STAGED: Final = tuple(name for name in ENRICHED_CONTACTS.column_names if name not in ("partition_key", "run_id"))
 """Columns of a staged contact: all but the partition and the run."""
@@ -97,9 +97,7 @@ class ContactStage:
     def publish(
         self, leads: Slice, run_id: str, *, key_version: int, details: Mapping[str, object], now: datetime
     ) -> int:
-        """Replace the partition's slice and bring the person cache up to date.
-
-        Returns how many leads were left out because the person was erased in the meantime.
+        """Replace the partition's slice and bring the person cache up to date; return the rows of the slice.
 
         Raises:
             FailedError: the leads were replaced by another run in the meantime.
@@ -108,15 +106,15 @@ class ContactStage:
             self._load(session)
             with session.transaction():
                 require_unchanged(session, leads)
-                erased = session.execute(_LEAVE_OUT_ERASED.format(stage=self._table))
-                replace_slice(
+                session.execute(_LEAVE_OUT_ERASED.format(stage=self._table))
+                rows = replace_slice(
                     session,
                     ENRICHED_CONTACTS,
                     self._partition_key,
                     run_id,
                     select=f"SELECT ?, ?, {', '.join(STAGED)} FROM {self._table}",
                     params=[self._partition_key, run_id],
-                    details={**details, LEADS_RUN: leads.run_id, ERASED_LEADS: erased},
+                    details={**details, LEADS_RUN: leads.run_id},
                     now=now,
                 )
                 session.execute(_MERGE_CACHE.format(stage=self._table, key_version=key_version))
@@ -124,7 +122,7 @@ class ContactStage:
             failpoints.reached("contacts.after_commit")
             self._drop(session)
             failpoints.reached("contacts.stage_dropped")
-        return erased
+        return rows
 
     def _drop(self, session: Session) -> None:
         session.drop_stage(self._table)

@@ -30,8 +30,6 @@ WHEN NOT MATCHED THEN INSERT ({", ".join(SLICES.column_names)})
 
 LEADS_RUN: Final = "leads_run_id"
 """Among the details of ENRICHED_CONTACTS: the run whose leads the contacts are of."""
-ERASED_LEADS: Final = "erased"
-"""And how many of those leads were left out, because the person was erased in the meantime."""
 
 
 @dataclass(frozen=True, slots=True)
