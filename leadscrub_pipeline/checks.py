@@ -11,7 +11,7 @@ from leadscrub_pipeline.assets.common import named_failures
 from leadscrub_pipeline.assets.options import stale_list_policy_of
 from leadscrub_pipeline.errors import LeadscrubError
 from leadscrub_pipeline.partitions import failed_scripts
-from leadscrub_pipeline.pools import limits_of
+from leadscrub_pipeline.pools import keeps_place_to_the_end, limits_of
 from leadscrub_pipeline.resources import LedgerResource, RegistryResource, SettingsResource, WarehouseResource
 
 
@@ -146,14 +146,21 @@ def no_script_is_still_failed(context: dg.AssetCheckExecutionContext) -> dg.Asse
 
 @dg.asset_check(
     asset=lookup_ledger.key,
-    description="Each pool of Dagster has a limit: idicore, ccc and warehouse. Without one, every run goes in at once.",
+    description="Each pool of Dagster has a limit, and a run keeps its place to its end (granularity run). Without a "
+    "limit every run goes in at once.",
 )
 def pool_limits_are_set(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
     limits = limits_of(context.instance)
     missing = [name for name, limit in limits.items() if limit is None]
+    by_run = keeps_place_to_the_end(context.instance)
     text = f"No limit: {', '.join(missing)}. Run leadscrub setup." if missing else "Every pool has its limit."
+    if not by_run:
+        text += " Set concurrency.pools.granularity to run in dagster.yaml."
     return claim(
-        "pool_limits_are_set", holds=not missing, text=text, figures={f"pool_{k}": v for k, v in limits.items()}
+        "pool_limits_are_set",
+        holds=by_run and not missing,
+        text=text,
+        figures={f"pool_{k}": v for k, v in limits.items()},
     )
 
 

@@ -17,6 +17,12 @@ def limits_of(instance: dg.DagsterInstance) -> dict[str, int | None]:
     return {name: limits.get(name) for name in POOL_LIMITS}
 
 
+def keeps_place_to_the_end(instance: dg.DagsterInstance) -> bool:
+    """Whether a run is in its pools from its beginning to its end; else a blocked step spins and ignores signals."""
+    granularity = instance.get_concurrency_config().pool_config.pool_granularity
+    return granularity is not None and granularity.value == "run"
+
+
 def set_pool_limits(instance: dg.DagsterInstance) -> None:
     """Limit the pools that have no limit of their own yet; a limit set by hand stays."""
     for name, limit in limits_of(instance).items():

@@ -4,7 +4,11 @@ Cron and time zone are settings, read when the code location is loaded: Dagster 
 What starts by an event is a sensor and does not belong here.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC
 from typing import Final
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 
@@ -26,81 +30,81 @@ def load_schedules() -> list[dg.ScheduleDefinition]:
     """
     settings = load_settings()
     try:
-        return [_scrub_all_scripts(settings), *_of_jobs(settings)]
-    except dg.DagsterInvalidDefinitionError as error:
+        ZoneInfo(settings.leadscrub_time_zone)
+    except (KeyError, ValueError, OSError):
         raise UsageError(
-            f"LEADSCRUB_TIME_ZONE or one of the settings LEADSCRUB_..._CRON cannot be used. {error}"
+            "LEADSCRUB_TIME_ZONE is no time zone of this machine. Name one as America/Chicago does."
         ) from None
+    return [_scrub_all_scripts(settings), *_of_jobs(settings)]
+
+
+@contextmanager
+def _time_of(name: str) -> Iterator[None]:
+    try:
+        yield
+    except dg.DagsterInvalidDefinitionError:
+        raise UsageError(f"{name} is no cron expression of five fields, as 0 2 * * * is.") from None
 
 
 def _scrub_all_scripts(settings: Settings) -> dg.ScheduleDefinition:
-    @dg.schedule(
-        cron_schedule=settings.leadscrub_scrub_cron,
-        execution_timezone=settings.leadscrub_time_zone,
-        name=_SCRUB_ALL,
-        job=scrub_job,
-        description="Scrubs every script whose header says: schedule: nightly. What was paid for is not paid again.",
-    )
     def scrub_all_scripts(
         context: dg.ScheduleEvaluationContext, settings: SettingsResource
     ) -> dg.SkipReason | list[dg.RunRequest]:
-        return _nightly_runs(context, settings.load())
+        try:
+            return _nightly_runs(context, settings.load())
+        except LeadscrubError as error:
+            return dg.SkipReason(str(error))
 
-    return scrub_all_scripts
+    with _time_of("LEADSCRUB_SCRUB_CRON"):
+        return dg.schedule(
+            cron_schedule=settings.leadscrub_scrub_cron,
+            execution_timezone=settings.leadscrub_time_zone,
+            name=_SCRUB_ALL,
+            job=scrub_job,
+            description="Scrubs every script whose header says: schedule: nightly. Nothing is paid for twice.",
+        )(scrub_all_scripts)
 
 
 def _nightly_runs(context: dg.ScheduleEvaluationContext, settings: Settings) -> dg.SkipReason | list[dg.RunRequest]:
-    """A run for each nightly script; one that cannot be read is named and keeps none of the others from running."""
-    from leadscrub_pipeline.domain.scripts import read_script, script_paths
+    """A run for each nightly script; a file that cannot be read is named and keeps none of the others from running."""
+    from leadscrub_pipeline.domain.scripts import read_script, sound_script_paths
 
-    try:
-        paths = script_paths(settings.leadscrub_scripts)
-    except LeadscrubError as error:
-        return dg.SkipReason(str(error))
+    paths, problems = sound_script_paths(settings.leadscrub_scripts)
     keys = []
     for key, path in paths.items():
         try:
             if read_script(path).is_nightly:
                 keys.append(key)
         except LeadscrubError as error:
-            context.log.warning(str(error))
+            problems.append(str(error))
+    for problem in problems:
+        context.log.warning(problem)
     if not keys:
         return dg.SkipReason(f"None of {len(paths):,} scripts asks for it. Its header would say: -- schedule: nightly")
     register_scripts(context.instance, keys)
-    night = f"{context.scheduled_execution_time:%Y-%m-%dT%H:%M}"
+    # In UTC: of an hour that a change of clocks repeats, each has its own runs.
+    night = f"{context.scheduled_execution_time.astimezone(UTC):%Y-%m-%dT%H:%M}"
     return [dg.RunRequest(run_key=f"{key}-{night}", partition_key=key, tags={LAUNCHED_BY: _SCRUB_ALL}) for key in keys]
 
 
 def _of_jobs(settings: Settings) -> list[dg.ScheduleDefinition]:
     """Those that launch one run of a job, whatever there is to do."""
-    wanted = [
-        (
-            "rescrub_schedule",
-            "rescrub_job",
-            settings.leadscrub_rescrub_cron,
-            "Checks published phones again whose answers are past their age or unknown. Pays for no lookup.",
-        ),
-        (
-            "resilience_schedule",
-            "resilience_job",
-            settings.leadscrub_resilience_cron,
-            "Verifies evidence, ledger, tables, pools and the list's age. Changes nothing.",
-        ),
-        (
-            "still_failed_schedule",
-            "still_failed_job",
-            settings.leadscrub_still_failed_cron,
-            "Names the scripts whose latest run failed.",
-        ),
-    ]
-    return [
-        dg.ScheduleDefinition(
-            name=name,
-            job_name=job,
-            cron_schedule=cron,
+    wanted = {
+        "rescrub": "Checks published phones again whose answers are past their age or unknown. Pays for no lookup.",
+        "resilience": "Verifies evidence, ledger, tables, pools and the list's age. Changes nothing.",
+        "still_failed": "Names the scripts whose latest run failed.",
+    }
+    return [_of_job(name, description, settings) for name, description in wanted.items()]
+
+
+def _of_job(name: str, description: str, settings: Settings) -> dg.ScheduleDefinition:
+    setting = f"leadscrub_{name}_cron"
+    with _time_of(setting.upper()):
+        return dg.ScheduleDefinition(
+            name=f"{name}_schedule",
+            job_name=f"{name}_job",
+            cron_schedule=str(getattr(settings, setting)),
             execution_timezone=settings.leadscrub_time_zone,
-            tags={LAUNCHED_BY: name},
+            tags={LAUNCHED_BY: f"{name}_schedule"},
             description=description,
         )
-        for name, job, cron, description in wanted
-    ]

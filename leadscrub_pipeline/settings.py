@@ -113,7 +113,7 @@ class Settings(BaseSettings):
         "0 5 * * *", description="When published phones are checked again. Off until switched on."
     )
     leadscrub_resilience_cron: str = Field(
-        "0 6 * * 0", description="When evidence, ledger, controls and pools are verified. Off until switched on."
+        "0 6 * * 0", description="When evidence, ledger, tables and pools are verified. Off until switched on."
     )
     leadscrub_still_failed_cron: str = Field(
         "0 8 * * *", description="When what is still failed is reported. Off until switched on."

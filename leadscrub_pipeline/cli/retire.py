@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import dagster as dg
 
+from leadscrub_pipeline.cli.direct_runs import fail_dead_runs
 from leadscrub_pipeline.cli.instance import open_instance
 from leadscrub_pipeline.deployment import open_ledger
 from leadscrub_pipeline.domain.scripts import script_paths
@@ -41,6 +42,7 @@ def retire(script: str, settings: Settings) -> None:
         if script not in partitions:
             known = ", ".join(sorted(set(partitions) - set(script_paths(folder)))) or "none"
             raise UsageError(f"There is no partition {script!r} (those without a file: {known}).")
+        fail_dead_runs(instance)
         _retire(script, settings, instance)
 
 

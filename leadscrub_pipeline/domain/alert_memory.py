@@ -13,7 +13,7 @@ import orjson
 
 from leadscrub_pipeline.domain.alerts import Alert, count
 
-ENTRIES: Final = 200
+ENTRIES: Final = 500
 UNSENT: Final = 30
 """Alerts kept whole until the server can be reached again."""
 KEPT: Final = timedelta(days=3)

@@ -196,7 +196,7 @@ def run_cap_reached(run: RunFacts, leads: int) -> Alert:
         title=f"{run.subject}: the cap of paid lookups a run was reached",
         message=f"{count(leads, 'lead')} deferred by IDICORE_MAX_LOOKUPS_PER_RUN. They come again by themselves with "
         f"the next run of the script.\n{run.line()}",
-        key=f"run_cap/{run.subject}",
+        key="run_cap",
         tags=("leadscrub", "budget_reached"),
         click=run.link,
     )

@@ -44,6 +44,8 @@ class Heartbeat:
     """Runs that changed in the last 24 hours by status, in lower case."""
     still_failed: tuple[str, ...]
     """Partitions whose latest run failed."""
+    unreadable: tuple[str, ...]
+    """Scripts that cannot be run as they are, a sentence each."""
     dnc_list: ListFacts
     warn_age_days: int
     spending: SpendingFacts
@@ -96,15 +98,9 @@ def _troubles(facts: Heartbeat) -> list[str]:
         found.append(f"{count(failed, 'run')} failed in the last 24 hours.")
     if facts.still_failed:
         found.append(f"Still failed, their latest run: {names(facts.still_failed)}.")
-    listed = facts.dnc_list
-    if listed.trouble is not None:
-        found.append(listed.trouble)
-    elif listed.age_days is None:
-        found.append("The Do-Not-Call list does not say when it was obtained.")
-    elif listed.is_stale:
-        found.append("The Do-Not-Call list has expired.")
-    elif listed.age_days >= facts.warn_age_days:
-        found.append("The Do-Not-Call list is about to expire.")
+    if facts.unreadable:
+        found.append(f"{count(len(facts.unreadable), 'script')} cannot be run. {' '.join(facts.unreadable[:3])}")
+    found += _list_troubles(facts)
     if facts.spending.trouble is not None:
         found.append(facts.spending.trouble)
     if facts.spending.paused:
@@ -112,6 +108,19 @@ def _troubles(facts: Heartbeat) -> list[str]:
     if facts.silent_daemons:
         found.append(f"Not heard of lately: {', '.join(sorted(facts.silent_daemons))} of the Dagster daemon.")
     return found
+
+
+def _list_troubles(facts: Heartbeat) -> list[str]:
+    listed = facts.dnc_list
+    if listed.trouble is not None:
+        return [listed.trouble]
+    if listed.age_days is None:
+        return ["The Do-Not-Call list does not say when it was obtained."]
+    if listed.is_stale:
+        return ["The Do-Not-Call list has expired."]
+    if listed.age_days >= facts.warn_age_days:
+        return ["The Do-Not-Call list is about to expire."]
+    return []
 
 
 def _runs(facts: Heartbeat) -> str:

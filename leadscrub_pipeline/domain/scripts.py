@@ -6,6 +6,7 @@ and which of its columns say what to ``columns.py``.
 
 import hashlib
 import re
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,22 +103,39 @@ def script_paths(folder: Path) -> dict[str, Path]:
     Raises:
         UsageError: the folder cannot be read, a name is no key, or two files have one key.
     """
+    paths, problems = sound_script_paths(folder)
+    if problems:
+        raise UsageError(problems[0])
+    return paths
+
+
+def sound_script_paths(folder: Path) -> tuple[dict[str, Path], list[str]]:
+    """The same without the files whose names are wrong, and what is wrong with those: they keep no other from running.
+
+    Raises:
+        UsageError: the folder cannot be read.
+    """
     try:
         files = sorted(entry for entry in folder.iterdir() if entry.suffix.lower() == ".sql" and entry.name[0] != ".")
     except OSError as error:
         raise UsageError(f"Cannot read the folder of lead scripts {folder}: {type(error).__name__}.") from None
-    paths: dict[str, Path] = {}
+    by_key: defaultdict[str, list[Path]] = defaultdict(list)
     for path in files:
-        if path.is_dir():
+        if not path.is_dir():
+            by_key[path.stem.lower()].append(path)
+    paths: dict[str, Path] = {}
+    problems: list[str] = []
+    for key, (path, *others) in sorted(by_key.items()):
+        if others:
+            problems.append(f"{path.name} and {others[0].name} have one key, {key!r}. Rename one of them.")
             continue
-        key = path.stem
-        other = paths.get(key.lower())
-        if other is not None:
-            raise UsageError(f"{other.name} and {path.name} have one key, {key.lower()!r}. Rename one of them.")
-        paths[key.lower()] = path
-    for path in paths.values():
-        _script_key(path)
-    return dict(sorted(paths.items()))
+        try:
+            _script_key(path)
+        except UsageError as error:
+            problems.append(str(error))
+        else:
+            paths[key] = path
+    return paths, problems
 
 
 def inspect_script(path: Path) -> tuple[LeadScript | None, list[str]]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import dagster as dg
 
 from leadscrub_pipeline.domain.alert_memory import Memory, from_value, to_value
-from leadscrub_pipeline.domain.alerts import Alert
+from leadscrub_pipeline.domain.alerts import Alert, Topic
 from leadscrub_pipeline.domain.verdicts import utc_now
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ Outcome = Literal["sent", "held back", "waiting", "without a topic"]
 class Courier:
     """Delivers alerts of one deployment; never raises for a server that cannot be reached."""
 
-    def __init__(self, client: "NtfyClient", instance: dg.DagsterInstance, log: logging.Logger) -> None:
+    def __init__(self, client: "NtfyClient", instance: dg.DagsterInstance, log: Callable[[], logging.Logger]) -> None:
         self._client = client
         self._instance = instance
         self._log = log
@@ -46,26 +46,31 @@ class Courier:
                 return "without a topic"
             if memory.is_held_back(alert, now):
                 self._keep(memory.after_held_back(alert, now))
-                self._log.info(f"Held back, as one like it was sent lately: {alert.title}")
+                self._log().info(f"Held back, as one like it was sent lately: {alert.title}")
                 return "held back"
             sent, memory = self._send(memory, memory.worded(alert))
             self._keep(memory.after_sent(alert, now) if sent else memory.after_unsent(alert, now))
         if not sent:
-            self._log.warning(f"Could not be sent now, and waits: {alert.title}")
+            self._log().warning(f"Could not be sent now, and waits: {alert.title}")
         return "sent" if sent else "waiting"
 
-    def deliver_daily(self, key: str, make: Callable[[int], Alert], *, tells: bool) -> Outcome | None:
+    def deliver_daily(self, key: str, topic: Topic, make: Callable[[int], Alert], *, tells: bool) -> Outcome | None:
         """Make and send the alert of a day; None when it was sent. One that cannot be sent is made anew next time.
 
         ``make`` gets the count of alerts that nothing sent has told of; with ``tells`` the alert tells of them.
         """
+        memory = self._memory()
+        if memory.was_sent(key):
+            return None
+        if not self._client.has_topic(topic):
+            return "without a topic"
+        if memory.is_paused(utc_now()):
+            return "waiting"
+        alert = make(memory.all_untold())
         with _one_at_a_time:
             memory = self._memory()
             if memory.was_sent(key):
                 return None
-            alert = make(memory.all_untold())
-            if not self._has_topic(alert):
-                return "without a topic"
             sent, memory = self._send(memory, alert)
             if sent:
                 memory = memory.after_sent(alert, utc_now())
@@ -92,7 +97,7 @@ class Courier:
     def _has_topic(self, alert: Alert) -> bool:
         has = self._client.has_topic(alert.topic)
         if not has:
-            self._log.warning(f"NTFY_TOPIC_{alert.topic.upper()} is not set, so nobody gets: {alert.title}")
+            self._log().warning(f"NTFY_TOPIC_{alert.topic.upper()} is not set, so nobody gets: {alert.title}")
         return has
 
     def _send(self, memory: Memory, alert: Alert) -> tuple[bool, Memory]:
@@ -113,8 +118,8 @@ class Courier:
         self._instance.run_storage.set_cursor_values({MEMORY: to_value(memory)})
 
 
-def open_courier(settings: "Settings", instance: dg.DagsterInstance, log: logging.Logger) -> Courier:
-    """The deployment's.
+def open_courier(settings: "Settings", instance: dg.DagsterInstance, log: Callable[[], logging.Logger]) -> Courier:
+    """The deployment's. A tick's ``log`` is asked for when there is something to say: Dagster makes a file of it.
 
     Raises:
         UsageError: alerts are off, or no topic is set.

@@ -80,7 +80,7 @@ def backfill_alert_sensor(context: dg.SensorEvaluationContext, settings: Setting
     cursor = backfills.to_cursor()
     try:
         current = settings.load()
-        courier = open_courier(current, context.instance, context.log)
+        courier = open_courier(current, context.instance, lambda: context.log)
     except LeadscrubError as error:
         return dg.SensorResult(skip_reason=str(error), cursor=cursor)
     said = [
@@ -103,7 +103,7 @@ def upkeep_alert_sensor(context: dg.SensorEvaluationContext, settings: SettingsR
     """What waits, then the list, then the message of the day."""
     try:
         current = settings.load()
-        courier = open_courier(current, context.instance, context.log)
+        courier = open_courier(current, context.instance, lambda: context.log)
         day = day_of(utc_now(), zone=_zone(current), hour=current.leadscrub_heartbeat_hour)
     except LeadscrubError as error:
         return dg.SkipReason(str(error))
@@ -122,7 +122,7 @@ def _announce_run(context: dg.RunStatusSensorContext, settings: SettingsResource
     """Nothing is returned for a run that was looked at: after a reason Dagster would end the tick with it."""
     try:
         current = settings.load()
-        courier = open_courier(current, context.instance, context.log)
+        courier = open_courier(current, context.instance, lambda: context.log)
     except LeadscrubError as error:
         return dg.SkipReason(str(error))
     for alert in find(context.instance, context.dagster_run, current.leadscrub_ui_url):
@@ -135,7 +135,7 @@ def _deliver_list(courier: Courier, settings: "Settings", dnc_list: ListFacts, d
     if age is None or age < settings.dnc_warn_age_days:
         return None
     alert = list_expires(age, limit, day=day, ui_url=settings.leadscrub_ui_url)
-    return courier.deliver_daily(alert.key, lambda _untold: alert, tells=False)
+    return courier.deliver_daily(alert.key, alert.topic, lambda _untold: alert, tells=False)
 
 
 def _deliver_heartbeat(
@@ -144,7 +144,7 @@ def _deliver_heartbeat(
     def make(untold: int) -> Alert:
         return heartbeat_alert(gather(instance, settings, dnc_list, utc_now()), day=day, untold=untold)
 
-    return courier.deliver_daily(heartbeat_key(day), make, tells=True)
+    return courier.deliver_daily(heartbeat_key(day), "system", make, tells=True)
 
 
 def _zone(settings: "Settings") -> ZoneInfo:

@@ -27,6 +27,8 @@ class Memory:
     stamp: str | None = None
     """Of the file and the setting that dates it; None before the first look."""
     list_version: str | None = None
+    changes: int = 0
+    """How often the list was another one. With it a list that comes back is a change, too."""
 
 
 @dg.sensor(
@@ -62,14 +64,17 @@ def dnc_registry_sensor(context: dg.SensorEvaluationContext, registry: RegistryR
     except LeadscrubError as error:
         return _skip(context, str(error))
     is_new = memory.list_version not in (None, found)
+    changes = memory.changes + is_new
     return dg.SensorResult(
         # What was made from an older list is stale from now on.
         asset_events=seen,
-        run_requests=[dg.RunRequest(run_key=f"{found}-{stamp[:12]}", tags={LAUNCHED_BY: "dnc_registry_sensor"})]
+        run_requests=[
+            dg.RunRequest(run_key=f"{found}-{stamp[:12]}.{changes}", tags={LAUNCHED_BY: "dnc_registry_sensor"})
+        ]
         if is_new
         else [],
         skip_reason=None if is_new else _reason(memory, found),
-        cursor=to_cursor(Memory(stamp, found)),
+        cursor=to_cursor(Memory(stamp, found, changes)),
     )
 
 
@@ -89,7 +94,12 @@ def _stamp(path: Path, list_date: date | None, taken: tuple[int, ...]) -> str:
 
 
 def to_cursor(memory: Memory) -> str:
-    values = {"version": _VERSION, "stamp": memory.stamp, "list_version": memory.list_version}
+    values = {
+        "version": _VERSION,
+        "stamp": memory.stamp,
+        "list_version": memory.list_version,
+        "changes": memory.changes,
+    }
     return orjson.dumps(values).decode()
 
 
@@ -101,5 +111,6 @@ def from_cursor(cursor: str | None) -> Memory:
         return Memory()
     if not isinstance(values, dict) or values.get("version") != _VERSION:
         return Memory()
-    stamp, found = values.get("stamp"), values.get("list_version")
-    return Memory(stamp, found) if isinstance(stamp, str) and isinstance(found, str) else Memory()
+    stamp, found, changes = values.get("stamp"), values.get("list_version"), values.get("changes", 0)
+    is_ours = isinstance(stamp, str) and isinstance(found, str) and isinstance(changes, int)
+    return Memory(stamp, found, changes) if is_ours else Memory()

@@ -12,14 +12,13 @@ from leadscrub_pipeline.deployment import open_registry, read_ledger
 from leadscrub_pipeline.domain.alerts import Spending
 from leadscrub_pipeline.domain.heartbeat import Heartbeat, ListFacts, SpendingFacts
 from leadscrub_pipeline.errors import LeadscrubError
+from leadscrub_pipeline.partitions import failed_scripts
 
 if TYPE_CHECKING:
     from leadscrub_pipeline.ledger.summary import Summary
     from leadscrub_pipeline.settings import Settings
 
 A_DAY: Final = timedelta(days=1)
-LOOKED_BACK: Final = timedelta(days=92)
-"""How far back a failed run still counts as failed."""
 
 _PAID: Final = frozenset({"hit", "miss"})
 
@@ -27,7 +26,8 @@ _PAID: Final = frozenset({"hit", "miss"})
 def gather(instance: dg.DagsterInstance, settings: "Settings", dnc_list: ListFacts, now: datetime) -> Heartbeat:
     return Heartbeat(
         runs=_runs(instance, now),
-        still_failed=still_failed(instance, now),
+        still_failed=tuple(failed_scripts(instance)),
+        unreadable=_unreadable(settings),
         dnc_list=dnc_list,
         warn_age_days=settings.dnc_warn_age_days,
         spending=_spending(settings, now),
@@ -38,12 +38,16 @@ def gather(instance: dg.DagsterInstance, settings: "Settings", dnc_list: ListFac
     )
 
 
-def still_failed(instance: dg.DagsterInstance, now: datetime) -> tuple[str, ...]:
-    """Partitions whose latest run failed, by one query; a retired one is nobody's business."""
-    there = set(instance.get_dynamic_partitions("lead_scripts"))
-    latest = instance.get_run_partition_data(dg.RunsFilter(created_after=now - LOOKED_BACK))
-    failed = (data.partition for data in latest if data.status is dg.DagsterRunStatus.FAILURE)
-    return tuple(sorted(there.intersection(failed)))
+def _unreadable(settings: "Settings") -> tuple[str, ...]:
+    """Scripts that nobody can run, by the sentence that says why; such a file makes no run fail."""
+    from leadscrub_pipeline.domain.scripts import inspect_script, sound_script_paths
+
+    try:
+        paths, problems = sound_script_paths(settings.leadscrub_scripts)
+    except LeadscrubError as error:
+        return (str(error),)
+    errors = {path.name: inspect_script(path)[1] for path in paths.values()}
+    return (*problems, *(f"{name}: {found[0]}" for name, found in errors.items() if found))
 
 
 def read_list(settings: "Settings") -> ListFacts:

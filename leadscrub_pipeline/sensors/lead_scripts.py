@@ -35,15 +35,16 @@ READING_SECONDS: Final = 20.0
 def lead_scripts_sensor(context: dg.SensorEvaluationContext, settings: SettingsResource) -> dg.SensorResult:
     """Compare the folder with what the cursor remembers of it."""
     from leadscrub_pipeline.domain.script_changes import from_cursor, look, to_cursor
-    from leadscrub_pipeline.domain.scripts import script_paths
+    from leadscrub_pipeline.domain.scripts import sound_script_paths
 
     memory = from_cursor(context.cursor)
     try:
-        paths = script_paths(settings.load().leadscrub_scripts)
+        paths, misnamed = sound_script_paths(settings.load().leadscrub_scripts)
     except LeadscrubError as error:
         # A folder that cannot be read is no empty one: nothing is concluded from it.
         return dg.SensorResult(skip_reason=str(error), cursor=context.cursor)
-    found, problems, is_whole = _read(paths, memory.scripts)
+    found, unreadable, is_whole = _read(paths, memory.scripts)
+    problems = [*misnamed, *unreadable]
     seen = look(memory, found, is_whole=is_whole, at_most=LAUNCHES)
     for problem in problems:
         context.log.warning(problem)

@@ -4,6 +4,7 @@ How it is worded, and whether it is sent, does not belong here.
 """
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 import dagster as dg
@@ -21,14 +22,18 @@ from leadscrub_pipeline.domain.alerts import (
     run_cap_reached,
     run_failed,
 )
-from leadscrub_pipeline.domain.verdicts import utc_now
 
 EVENTS: Final = 1000
 """Of one run: five assets and their checks have some dozens."""
 
-_VENDORS: Final = {"idicore_breaker_openings": "idiCORE", "ccc_breaker_openings": "CCC"}
-_TOLD_BY_ITSELF: Final = {"spend_is_within_budget"}
-"""Checks about which another alert of the run says more."""
+_VENDORS: Final = {
+    "idicore_breaker_openings": "idiCORE",
+    "ccc_breaker_openings": "CCC",
+    "rescrub_ccc_breaker_openings": "CCC",
+}
+_TOLD_BY_CAPS: Final = "spend_is_within_budget"
+_TOLD_DAILY: Final = "registry_is_fresh"
+"""A failed check about which another alert says more."""
 _BY_REASON: Final = "deferred_or_held_by_reason"
 
 
@@ -36,8 +41,8 @@ class RunEvents(NamedTuple):
     failures: list[dg.DagsterEvent]
     """Steps that failed, the first one first."""
     checks: list[FailedCheck]
-    metadata: list[Mapping[str, Any]]
-    """Of each asset that was materialized."""
+    metadata: list[tuple[datetime, Mapping[str, Any]]]
+    """Of each asset that was materialized or observed, and when."""
 
 
 def is_first_attempt(run: dg.DagsterRun) -> bool:
@@ -76,7 +81,12 @@ def _read(instance: dg.DagsterInstance, run_id: str) -> RunEvents:
     kinds = dg.DagsterEventType
     records = instance.get_records_for_run(
         run_id,
-        of_type={kinds.STEP_FAILURE, kinds.ASSET_CHECK_EVALUATION, kinds.ASSET_MATERIALIZATION},
+        of_type={
+            kinds.STEP_FAILURE,
+            kinds.ASSET_CHECK_EVALUATION,
+            kinds.ASSET_MATERIALIZATION,
+            kinds.ASSET_OBSERVATION,
+        },
         limit=EVENTS,
     ).records
     found = RunEvents([], [], [])
@@ -91,8 +101,10 @@ def _read(instance: dg.DagsterInstance, run_id: str) -> RunEvents:
             if not check.passed:
                 found.checks.append(_check(check))
         else:
-            materialization = event.step_materialization_data.materialization
-            found.metadata.append({name: value.value for name, value in materialization.metadata.items()})
+            told = record.event_log_entry.asset_materialization or record.event_log_entry.asset_observation
+            if told is not None:
+                when = datetime.fromtimestamp(record.event_log_entry.timestamp, UTC)
+                found.metadata.append((when, {name: value.value for name, value in told.metadata.items()}))
     return found
 
 
@@ -119,23 +131,25 @@ def _failure(event: dg.DagsterEvent) -> StepFailure:
 
 def _found_in(events: RunEvents, run: RunFacts, *, stopped: bool) -> list[Alert]:
     """Failed checks, openings of a breaker and caps: what a run may have whether it ended well or not."""
-    found: list[Alert] = []
-    for metadata in events.metadata:
+    breakers: list[Alert] = []
+    caps: list[Alert] = []
+    for when, metadata in events.metadata:
         for name, vendor in _VENDORS.items():
             openings = metadata.get(name)
             if isinstance(openings, int) and openings > 0:
-                found.append(breaker_opened(run, vendor, openings))
+                breakers.append(breaker_opened(run, vendor, openings))
         by_reason = metadata.get(_BY_REASON)
         if isinstance(by_reason, Mapping):
-            found += _capped(run, by_reason)
-    checks = [check for check in events.checks if not (found and check.name in _TOLD_BY_ITSELF)]
-    return [checks_failed(run, checks, stopped=stopped), *found] if checks else found
+            caps += _capped(run, by_reason, when)
+    told = {_TOLD_DAILY, _TOLD_BY_CAPS} if caps else {_TOLD_DAILY}
+    checks = [check for check in events.checks if check.name not in told]
+    return [*([checks_failed(run, checks, stopped=stopped)] if checks else []), *breakers, *caps]
 
 
-def _capped(run: RunFacts, by_reason: Mapping[str, Any]) -> list[Alert]:
+def _capped(run: RunFacts, by_reason: Mapping[str, Any], when: datetime) -> list[Alert]:
     found = []
     if leads := by_reason.get("run_cap"):
         found.append(run_cap_reached(run, leads))
     if leads := by_reason.get("daily_budget"):
-        found.append(daily_budget_reached(run, leads, now=utc_now()))
+        found.append(daily_budget_reached(run, leads, now=when))
     return found
