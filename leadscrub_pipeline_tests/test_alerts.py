@@ -58,6 +58,7 @@ def every_alert() -> list[Alert]:
 WELL = Heartbeat(
     runs={"success": 4, "failure": 0, "canceled": 1, "started": 0},
     still_failed=(),
+    unreadable=(),
     dnc_list=ListFacts(age_days=3),
     warn_age_days=24,
     spending=SpendingFacts(
@@ -170,6 +171,7 @@ def test_all_is_well_is_said_quietly() -> None:
     ("change", "words"),
     [
         ({"runs": {"failure": 1}}, "1 run failed in the last 24 hours."),
+        ({"unreadable": ("a (copy).sql: no name.",)}, "1 script cannot be run. a (copy).sql: no name."),
         ({"still_failed": tuple("abcdefg")}, "Still failed, their latest run: a, b, c, d, e and 2 more."),
         ({"dnc_list": ListFacts(trouble="There is no list.")}, "There is no list."),
         ({"dnc_list": ListFacts()}, "does not say when it was obtained"),

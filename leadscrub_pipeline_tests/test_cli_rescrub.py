@@ -89,6 +89,7 @@ def test_a_rescrub_that_another_run_is_at_is_refused_by_name(deployment: Deploym
     assert "run-of-somebody-else" in ended.json["error"]
 
 
+@pytest.mark.long
 def test_a_killed_rescrub_is_marked_failed_by_the_next_which_does_what_is_left(deployment: Deployment) -> None:
     phone = callable_phone(deployment)
     list_phone(deployment, phone)

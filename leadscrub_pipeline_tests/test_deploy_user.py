@@ -71,7 +71,8 @@ def test_the_queue_is_still_dagsters_with_one_run_a_script_at_a_time(instance: d
     queue = instance.get_concurrency_config().run_queue_config
     assert queue.max_concurrent_runs == 4
     assert queue.tag_concurrency_limits == [
-        {"key": "dagster/partition", "value": {"applyLimitPerUniqueValue": True}, "limit": 1}
+        {"key": "dagster/partition", "value": {"applyLimitPerUniqueValue": True}, "limit": 1},
+        {"key": "leadscrub/mode", "value": "rescrub", "limit": 1},
     ]
     assert launched(instance, "alice").status is dg.DagsterRunStatus.QUEUED
 

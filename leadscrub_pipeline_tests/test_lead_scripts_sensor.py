@@ -120,11 +120,13 @@ def test_a_script_that_cannot_be_read_is_named_and_holds_up_nobody(folder: Folde
     folder.tick()
     folder.write("b")
     (folder.path / "c.sql").write_bytes(b"\xff\xfe")
+    (folder.path / "a (copy).sql").write_text(SQL, encoding="utf-8")
     result = folder.tick()
     assert [request.partition_key for request in result.run_requests or []] == ["b"]
     again = folder.tick()
     assert again.skip_reason is not None
     assert "c.sql" in str(again.skip_reason.skip_message)
+    assert "'a (copy).sql' cannot be the name" in str(again.skip_reason.skip_message)
     assert folder.partitions == ["a", "b"]
     folder.write("c")
     assert folder.launched() == ["c"]

@@ -5,6 +5,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 import pytest
@@ -63,8 +64,27 @@ def test_a_script_that_cannot_be_read_keeps_none_of_the_others_from_running(fold
     write(folder, "a", "-- schedule: nightly")
     write(folder, "b", "-- schedule: hourly")
     (folder / "c.sql").write_bytes(b"\xff\xfe")
+    (folder / "a (copy).sql").write_text("SELECT 1", encoding="utf-8")
     with dg.DagsterInstance.local_temp(str(folder.parent / "instance")) as instance:
         assert [request.partition_key for request in ticked(instance)] == ["a"]
+
+
+def test_an_hour_that_a_change_of_clocks_repeats_has_runs_of_its_own(folder: Path) -> None:
+    write(folder, "a", "-- schedule: nightly")
+    zone = ZoneInfo("America/Chicago")
+    with dg.DagsterInstance.local_temp(str(folder.parent / "instance")) as instance:
+        twice = [ticked(instance, at=datetime(2026, 11, 1, 1, 0, tzinfo=zone, fold=fold)) for fold in (0, 1)]
+    assert len({requests[0].run_key for requests in twice}) == 2
+
+
+def test_a_setting_that_cannot_be_read_is_told_and_no_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with dg.DagsterInstance.local_temp(str(folder.parent / "instance")) as instance:
+        nightly = schedule("scrub_all_scripts_schedule")
+        monkeypatch.setenv("IDICORE_TIMEOUT", "soon")
+        context = dg.build_schedule_context(
+            instance=instance, scheduled_execution_time=NIGHT, resources={"settings": SettingsResource()}
+        )
+        assert "IDICORE_TIMEOUT" in nightly(context).skip_message
 
 
 def test_a_night_without_a_script_says_how_to_ask_for_one(folder: Path) -> None:
@@ -90,13 +110,18 @@ def test_times_and_time_zone_are_settings_and_everything_is_off(monkeypatch: pyt
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("LEADSCRUB_SCRUB_CRON", "at night"), ("LEADSCRUB_TIME_ZONE", "Mars/Base")]
+    ("name", "value"),
+    [
+        ("LEADSCRUB_SCRUB_CRON", "at night"),
+        ("LEADSCRUB_RESCRUB_CRON", "61 2 * * *"),
+        ("LEADSCRUB_TIME_ZONE", "Mars/Base"),
+    ],
 )
 def test_what_is_no_time_is_refused_by_the_name_of_the_setting(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(name, value)
-    with pytest.raises(UsageError, match="LEADSCRUB_TIME_ZONE or one of"):
+    with pytest.raises(UsageError, match=f"^{name} is no "):
         load_schedules()
 
 
@@ -109,4 +134,4 @@ def test_the_code_location_says_which_setting_keeps_it_from_loading() -> None:
         check=False,
     )
     assert done.returncode != 0
-    assert "LEADSCRUB_..._CRON cannot be used" in done.stderr
+    assert "LEADSCRUB_SCRUB_CRON is no cron expression" in done.stderr

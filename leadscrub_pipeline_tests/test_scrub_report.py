@@ -39,6 +39,7 @@ NO_ADDRESS = ("Ada", "Example", "", "Springfield", "IL", "62701")
 @pytest.fixture
 def graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Graph]:
     with graph_in(tmp_path, monkeypatch) as made:
+        made.whole = True
         yield made
 
 
@@ -55,6 +56,7 @@ class History:
 @pytest.fixture(scope="module")
 def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
     with pytest.MonkeyPatch.context() as patch, graph_in(tmp_path_factory.mktemp("history"), patch) as graph:
+        graph.whole = True
         graph.write_script("leads", title=TITLE)
         made = History(graph, [*people(25), NO_NAME, NO_NAME, NO_ADDRESS], [], [])
         for leads in (people(10), made.leads, made.leads):

@@ -37,6 +37,7 @@ TYPES = {
 @contextmanager
 def snowflake_graph(folder: Path, patch: pytest.MonkeyPatch, account: Account) -> Iterator[Graph]:
     with graph_in(folder, patch) as graph:
+        graph.whole = True
         graph.configure(**account.environment())
         warehouse = open_warehouse(load_settings())
         with warehouse.session(prepared=False) as session:
@@ -82,6 +83,7 @@ def test_the_pipeline_gives_the_same_rows_as_on_the_embedded_engine(
 ) -> None:
     leads = [*people(40), *people(3), ("", "Example", "1 Main Street", "X", "IL", "62701")]
     with pytest.MonkeyPatch.context() as patch, graph_in(tmp_path / "duckdb", patch) as embedded:
+        embedded.whole = True
         embedded.write_source("LEADS_DB.PUBLIC.LEADS", leads)
         ended = embedded.scrub("leads")
         assert ended.success

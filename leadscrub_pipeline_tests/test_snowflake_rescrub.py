@@ -14,6 +14,8 @@ from leadscrub_pipeline_tests.test_snowflake_pipeline import DDL, bring, leftove
 
 STATEMENTS = 40
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, account: Account) -> Iterator[Graph]:
