@@ -133,7 +133,7 @@ def sums(name: str, whole: int, parts: Mapping[str, int], *, of: str) -> dg.Asse
 
 def few_unknown(phones: int, unknown: int, *, max_share: float) -> dg.AssetCheckResult:
     share = unknown / phones if phones else 0.0
-    figures = {"unknown_share": share, "max_unknown_share": max_share, "phones": phones, "unknown": unknown}
+    figures = {"unknown_share": round(share, 4), "max_unknown_share": max_share, "phones": phones, "unknown": unknown}
     text = f"{unknown:,} of {phones:,} phones are unknown ({share:.1%})."
     if share > max_share:
         return claim(
@@ -176,7 +176,12 @@ def usual_rate(
         holds=not enough or bounds.holds(rate),
         severity="warning",
         text=text if enough else f"{part:,} of {whole:,} {noun}: too few to tell.",
-        figures={"rate": rate, "usual_low": bounds.low, "usual_high": bounds.high, "past_runs": bounds.runs},
+        figures={
+            "rate": round(rate, 4),
+            "usual_low": round(bounds.low, 4),
+            "usual_high": round(bounds.high, 4),
+            "past_runs": bounds.runs,
+        },
     )
 
 
