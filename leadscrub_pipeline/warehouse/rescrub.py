@@ -14,10 +14,16 @@ import pyarrow as pa
 
 from leadscrub_pipeline import failpoints
 from leadscrub_pipeline.domain.verdicts import CCC, DNC
-from leadscrub_pipeline.warehouse.flags import flag_columns, flag_joins, flag_params, row_flags, utc_text
+from leadscrub_pipeline.warehouse.flags import (
+    digits_sql,
+    flag_columns,
+    flag_joins,
+    flag_params,
+    row_flags,
+    utc_text,
+)
 from leadscrub_pipeline.warehouse.master import computed_record_id
 from leadscrub_pipeline.warehouse.protocol import Dialect, Session, Warehouse
-from leadscrub_pipeline.warehouse.published_phones import digits_sql
 from leadscrub_pipeline.warehouse.schema import MASTER, PHONE_VERDICTS, PUBLISHED_IDENTITIES
 
 PAGE_ROWS: Final = 10_000
