@@ -81,8 +81,8 @@ def evidence_is_as_sealed(
 @dg.asset_check(
     asset=scrub_evidence.key,
     pool="warehouse",
-    description="For every flag that is FALSE in the master table, of the five years that evidence is kept, there is "
-    "a row of evidence that says clear.",
+    description="For every flag that is FALSE in the master table, of the five years that evidence is kept, the "
+    "newest evidence that is not unknown says clear.",
 )
 def every_false_flag_has_evidence(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     from leadscrub_pipeline.domain.verdicts import utc_now
@@ -94,8 +94,8 @@ def every_false_flag_has_evidence(warehouse: WarehouseResource) -> dg.AssetCheck
     return claim(
         "every_false_flag_has_evidence",
         holds=without == 0,
-        text=f"{without:,} of {clear:,} phones that a flag calls clear have no evidence."
-        + (" Do not call them; run leadscrub evidence verify." if without else ""),
+        text=f"{without:,} of {clear:,} phones that a flag calls clear have no evidence, or newer that says listed."
+        + (" Do not call them; run leadscrub rescrub, then leadscrub evidence verify." if without else ""),
         figures={"clear_phones": clear, "without_evidence": without},
     )
 
@@ -103,14 +103,17 @@ def every_false_flag_has_evidence(warehouse: WarehouseResource) -> dg.AssetCheck
 @dg.asset_check(
     asset=callable_phones.key,
     pool="warehouse",
-    description="The first script to publish a person owns them: nobody stands in the master table for two scripts.",
+    description="The first script to publish a person owns them: nobody else publishes them. "
+    "Rows that an older system wrote do not count.",
 )
 def no_person_is_published_twice(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     from leadscrub_pipeline.warehouse.standing_checks import people_published_twice
 
-    with named_failures(), warehouse.get().session() as session:
-        twice = people_published_twice(session)
-    text = f"{twice:,} people stand in the master table for more than one script."
+    with named_failures():
+        engine = warehouse.get()
+        with engine.session() as session:
+            twice = people_published_twice(session, engine.dialect)
+    text = f"{twice:,} people were published under more than one script."
     return claim("no_person_is_published_twice", holds=twice == 0, text=text, figures={"people_published_twice": twice})
 
 

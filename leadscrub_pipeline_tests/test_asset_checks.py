@@ -9,10 +9,16 @@ import dagster as dg
 import pytest
 
 from leadscrub_pipeline.definitions import defs
+from leadscrub_pipeline.deployment import open_warehouse
 from leadscrub_pipeline.pools import set_pool_limits
+from leadscrub_pipeline.settings import load_settings
 from leadscrub_pipeline.simulators import Fault
-from leadscrub_pipeline.warehouse.schema import MASTER, PUBLISHED_IDENTITIES, SCRUB_EVIDENCE
+from leadscrub_pipeline.steps.adoption import adopt
+from leadscrub_pipeline.warehouse.arrow import arrow_schema, to_table
+from leadscrub_pipeline.warehouse.schema import IDENTITY_COLUMNS, MASTER, PUBLISHED_IDENTITIES, SCRUB_EVIDENCE
+from leadscrub_pipeline.warehouse.standing_checks import false_flags_without_evidence, people_published_twice
 from leadscrub_pipeline_tests.graph import Graph, graph_in, people
+from leadscrub_pipeline_tests.published import DAY, NOW, make_warehouse, master_row, phone, store
 
 Evaluated = Mapping[str, Any]
 
@@ -235,6 +241,55 @@ def test_the_weekly_checks_find_what_is_wrong(graph: Graph) -> None:
         "pool_limits_are_set",
     }
     assert found["every_false_flag_has_evidence"].metadata["without_evidence"].value > 0
+
+
+def evidence(phone: str, verdict: str, *, days_ago: int) -> dict[str, object]:
+    row: dict[str, object] = dict.fromkeys(SCRUB_EVIDENCE.column_names)
+    return row | {"phone": phone, "source": "dnc", "verdict": verdict, "checked_at": NOW - days_ago * DAY}
+
+
+def test_a_false_flag_needs_clear_evidence_that_no_later_answer_refutes(tmp_path: Path) -> None:
+    warehouse = make_warehouse(tmp_path)
+    rows = [master_row(number, [f"{phone(number)}.0"], litigator=None) for number in range(5)]
+    rows[0]["processed_at"] = None
+    store(warehouse, rows)
+    told = [
+        [("clear", 80), ("listed", 50)],
+        [("clear", 80), ("listed", 50), ("clear", 20)],
+        [("clear", 80), ("unknown", 20)],
+        [("unknown", 20)],
+        [],
+    ]
+    written = [
+        evidence(phone(number), verdict, days_ago=days) for number, said in enumerate(told) for verdict, days in said
+    ]
+    with warehouse.session() as session:
+        session.load(SCRUB_EVIDENCE.full_name, to_table(written, arrow_schema(SCRUB_EVIDENCE)))
+        assert false_flags_without_evidence(session, since=NOW - 100 * DAY) == (5, 3)
+
+
+def test_people_whom_an_older_system_or_an_older_key_has_under_two_scripts_are_nobodys_mistake(graph: Graph) -> None:
+    old: dict[str, object] = dict.fromkeys(MASTER.column_names)
+    old |= dict(zip(IDENTITY_COLUMNS, people(1, start=50)[0], strict=True))
+    store(open_warehouse(load_settings()), [old | {"record_id": key, "table_id": key} for key in ("old_1", "old_2")])
+    settings = load_settings()
+    with graph.ledger() as ledger:
+        adopt(open_warehouse(settings), ledger, settings, report=lambda _: None)
+    graph.scrub("leads")
+    dialect = open_warehouse(settings).dialect
+    with graph.warehouse() as session:
+        ids = [key for (key,) in session.rows(f"SELECT record_id FROM {PUBLISHED_IDENTITIES.full_name}")]
+        assert {"old_1", "old_2"} <= set(ids)
+        names = ", ".join(name for name in MASTER.column_names if name != "record_id")
+        session.execute(
+            f"INSERT INTO {MASTER.full_name} (record_id, {names}) SELECT 'of an older key', {names} "
+            f"FROM {MASTER.full_name} WHERE table_id = 'leads' LIMIT 1"
+        )
+        session.execute(
+            f"INSERT INTO {PUBLISHED_IDENTITIES.full_name} SELECT 'x', person_key, 'other', TRUE, 'of an older key' "
+            f"FROM {PUBLISHED_IDENTITIES.full_name} WHERE partition_key = 'leads' LIMIT 1"
+        )
+        assert people_published_twice(session, dialect) == 0
 
 
 def test_a_clear_phone_without_evidence_keeps_the_master_table_as_it_is(graph: Graph) -> None:

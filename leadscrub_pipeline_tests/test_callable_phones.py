@@ -185,6 +185,17 @@ def test_a_number_on_the_registry_leaves_the_other_phones_of_the_lead_callable(w
     assert callable_phones(warehouse) == {phone(1)}
 
 
+def test_a_number_that_an_older_system_wrote_as_a_fraction_bars_it_in_every_row(warehouse: DuckdbWarehouse) -> None:
+    rows = [master_row(number, [phone(number)]) for number in (1, 2, 3)]
+    rows += [
+        master_row("litigator's", [None, f"{phone(1)}.0"], litigator=True),
+        master_row("withdrawn", [f"{phone(2)}.0"]),
+        master_row("free", [f"{phone(3)}.0"]),
+    ]
+    store(warehouse, rows, clear_rows(phone(1), phone(2), phone(3)), [withdrawal_row("withdrawn", NOW)])
+    assert callable_phones(warehouse) == {phone(3)}
+
+
 def test_the_same_phone_twice_in_one_row_comes_once(warehouse: DuckdbWarehouse) -> None:
     store(warehouse, [master_row(1, [phone(1), phone(1)])], clear_rows(phone(1)))
     with warehouse.session() as session:

@@ -239,7 +239,7 @@ def test_an_expired_answer_that_ccc_does_not_renew_becomes_null_and_comes_back(g
     assert during["in_litigator_list"] is None
     assert provenance(during)["null_reasons"]["in_litigator_list"] in ("vendor_error", "expired")
     assert during["phone_1_in_dnc"] is False
-    assert settled(graph, row["record_id"]) == {False}, "the lead comes again by itself"
+    assert settled(graph, row["record_id"]) == {True}, "the next rescrub asks again, no scrub publishes the lead anew"
     assert not graph.callable_phones()
     assert ended.numbers["ccc_unknown"] > 0
     assert sum(ended.numbers["unknown_by_reason"].values()) == ended.numbers["ccc_unknown"]
@@ -322,6 +322,23 @@ def test_a_withdrawn_row_is_checked_again_and_stays_withdrawn(graph: Graph) -> N
     assert row_of(graph, row["record_id"])["phone_1_in_dnc"] is False
     assert not graph.callable_phones()
     assert graph.rows(f"SELECT COUNT(*) FROM {WITHDRAWALS.full_name}") == [(len(graph.master()),)]
+
+
+def test_a_withdrawn_row_that_became_unknown_is_neither_published_nor_paid_for_by_the_next_scrub(graph: Graph) -> None:
+    with graph.warehouse() as session:
+        results.withdraw(session, results.find_withdrawal(session, "leads"))
+    expire(graph, "ccc")
+    graph.configure(CCC_MAX_RETRIES="0", IDICORE_GLBA="legal")
+    graph.simulators.ccc.faults.add(Fault("server_error", share=1.0))
+    before, billed = graph.master(), graph.billed
+    run_job(graph)
+    assert {row["in_litigator_list"] for row in graph.master() if row["phone_1"]} <= {True, None}
+    graph.simulators.ccc.faults.clear()
+    run = graph.scrub("leads")
+    assert (run.success, run.counts["kept"], graph.billed) == (True, 0, billed)
+    assert {row["processed_at"] for row in graph.master()} == {row["processed_at"] for row in before}
+    assert run_job(graph).success
+    assert not graph.callable_phones()
 
 
 def test_an_erased_person_stays_erased(graph: Graph) -> None:

@@ -8,6 +8,7 @@ marked dead and not withdrawn. A new rule about callability belongs here and now
 import hashlib
 from typing import Final
 
+from leadscrub_pipeline.warehouse.flags import digits_sql
 from leadscrub_pipeline.warehouse.protocol import Dialect
 from leadscrub_pipeline.warehouse.schema import CALLABLE_PHONES, MASTER, PHONE_VERDICTS, WITHDRAWALS
 
@@ -49,7 +50,8 @@ def view_definition(dialect: Dialect) -> str:
     """The statement that makes the view on this engine."""
     contact = ("additional_data", "provenance", "contact")
     held = "\n  UNION ALL\n".join(
-        f"  SELECT record_id, processed_at, in_litigator_list, phone_{i} AS phone,\n"
+        "  SELECT record_id, processed_at, in_litigator_list,\n"
+        f"    {digits_sql(f'phone_{i}')} AS phone,\n"
         f"    {dialect.json_text(*contact, 'is_dead')} AS is_dead,\n"
         f"    {dialect.json_text(*contact, f'phone_{i}', 'disconnected')} AS disconnected\n"
         f"  FROM {MASTER.full_name}"

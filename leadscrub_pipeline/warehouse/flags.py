@@ -15,6 +15,12 @@ LASTING: Final = ", ".join(f"'{reason.value}'" for reason in sorted(LASTING_REAS
 """Reasons that another visit would not change, as a list of SQL."""
 
 
+def digits_sql(column: str) -> str:
+    """The phone of a column; an older system wrote some as numbers with a fraction, ``2125550101.0``."""
+    is_fraction = f"LENGTH({column}) = 12 AND SUBSTR({column}, 11) = '.0'"
+    return f"CASE WHEN {is_fraction} THEN SUBSTR({column}, 1, 10) ELSE {column} END"
+
+
 def flag_joins(verdicts: str, phones: Sequence[str]) -> str:
     """Joins of the verdicts about a row's three phones, given as expressions: aliases ccc1 to dnc3."""
     return "\n".join(

@@ -8,17 +8,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from leadscrub_pipeline.warehouse.flags import LASTING, flag_sql, reason_sql
+from leadscrub_pipeline.warehouse.flags import LASTING, digits_sql, flag_sql, reason_sql
 from leadscrub_pipeline.warehouse.phone_verdicts import Phones
 from leadscrub_pipeline.warehouse.protocol import Session
 from leadscrub_pipeline.warehouse.schema import MASTER, PHONE_VERDICTS
-
-
-def digits_sql(column: str) -> str:
-    """The phone of a column; an older system wrote some as numbers with a fraction, ``2125550101.0``."""
-    is_fraction = f"LENGTH({column}) = 12 AND SUBSTR({column}, 11) = '.0'"
-    return f"CASE WHEN {is_fraction} THEN SUBSTR({column}, 1, 10) ELSE {column} END"
-
 
 _HELD: Final = " UNION ".join(
     f"SELECT {digits_sql(name)} AS phone FROM {MASTER.full_name} WHERE {name} IS NOT NULL"

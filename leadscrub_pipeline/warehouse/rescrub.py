@@ -13,11 +13,17 @@ from typing import Final
 import pyarrow as pa
 
 from leadscrub_pipeline import failpoints
-from leadscrub_pipeline.domain.verdicts import CCC, DNC, Reason
-from leadscrub_pipeline.warehouse.flags import flag_columns, flag_joins, flag_params, row_flags, utc_text
+from leadscrub_pipeline.domain.verdicts import CCC, DNC
+from leadscrub_pipeline.warehouse.flags import (
+    digits_sql,
+    flag_columns,
+    flag_joins,
+    flag_params,
+    row_flags,
+    utc_text,
+)
 from leadscrub_pipeline.warehouse.master import computed_record_id
 from leadscrub_pipeline.warehouse.protocol import Dialect, Session, Warehouse
-from leadscrub_pipeline.warehouse.published_phones import digits_sql
 from leadscrub_pipeline.warehouse.schema import MASTER, PHONE_VERDICTS, PUBLISHED_IDENTITIES
 
 PAGE_ROWS: Final = 10_000
@@ -99,36 +105,23 @@ WITH f AS (
   {", ".join(f"f.old_{name}" for name in FLAGS)},
   {row_flags()},
   {", ".join(f"{utc_text(f'f.{verdict}_checked_at')} AS {name}" for name, verdict in _CHECKED_AT.items())},
-  {", ".join(f"f.{verdict}_list_version AS {name}" for name, verdict in _LIST_VERSIONS.items())},
-  {_unaskable(CCC)} AS ccc_unaskable
+  {", ".join(f"f.{verdict}_list_version AS {name}" for name, verdict in _LIST_VERSIONS.items())}
   FROM f
 )
 SELECT DISTINCT g.record_key, g.processed_at, {", ".join(f"g.{name}" for name in _PHONES)},
   {", ".join(f"g.old_{name}" for name in FLAGS)},
-  CASE WHEN {_stays_true("in_litigator_list", "g.ccc_unaskable")} THEN TRUE ELSE g.in_litigator_list END
-    AS in_litigator_list,
-  CASE WHEN {_stays_true("in_litigator_list", "g.ccc_unaskable")} THEN NULL ELSE g.litigator_reason END
-    AS litigator_reason,
-  {", ".join(_dnc_flag(i) for i in _SLOTS)},
+  {", ".join(_kept_flag(flag, reason) for flag, reason in zip(FLAGS, REASONS, strict=True))},
   {", ".join(f"g.{name}" for name in PROVENANCE)}, g.settled
 FROM g
 """
 
 
-def _unaskable(source: str) -> str:
-    return "(" + " OR ".join(f"COALESCE(f.{source}{i}_reason, '') = '{Reason.NOT_NANP}'" for i in _SLOTS) + ")"
-
-
-def _stays_true(flag: str, unaskable: str) -> str:
-    """A number that an older system wrote in a form that nobody can be asked about stays listed."""
-    return f"g.old_{flag} AND g.{flag} IS NULL AND {unaskable}"
-
-
-def _dnc_flag(i: int) -> str:
-    stays = _stays_true(f"phone_{i}_in_dnc", f"COALESCE(g.phone_{i}_dnc_reason, '') = '{Reason.NOT_NANP}'")
+def _kept_flag(flag: str, reason: str) -> str:
+    """No answer clears nothing: what was TRUE stays so until a source says clear, as with MERGE_VERDICTS."""
+    stays = f"g.old_{flag} AND g.{flag} IS NULL"
     return (
-        f"CASE WHEN {stays} THEN TRUE ELSE g.phone_{i}_in_dnc END AS phone_{i}_in_dnc, "
-        f"CASE WHEN {stays} THEN NULL ELSE g.phone_{i}_dnc_reason END AS phone_{i}_dnc_reason"
+        f"CASE WHEN {stays} THEN TRUE ELSE g.{flag} END AS {flag}, "
+        f"CASE WHEN {stays} THEN NULL ELSE g.{reason} END AS {reason}"
     )
 
 
@@ -195,7 +188,7 @@ class Updated:
     """Rows that another run published anew, or somebody erased, while this one wrote: they were left alone."""
     flips: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     visits_changed: int = 0
-    """Published identities that need a second visit now, or need none any more."""
+    """Published identities that need no second visit any more."""
 
 
 def bring_up_to_date(
@@ -335,19 +328,22 @@ def _identity_record(dialect: Dialect, alias: str) -> str:
 
 
 def _changed_visits(dialect: Dialect, state: str) -> str:
-    """Rows of a state whose people need a second visit and do not get one, or the other way round."""
-    names = ", ".join(f"s.{name}" for name in ("record_key", "processed_at", *_PHONES, "settled"))
+    """Rows of a state whose people wait for a second visit and need none any more.
+
+    A rescrub asks for none: it is the second visit itself, and the next one asks again about what stays unknown. A
+    row that a scrub publishes anew would lift its withdrawal, and its person might be paid for once more.
+    """
+    names = ", ".join(f"s.{name}" for name in ("record_key", "processed_at", *_PHONES))
     return (
         f"SELECT DISTINCT {names} FROM {state} AS s JOIN {PUBLISHED_IDENTITIES.full_name} AS i "
-        f"ON {_identity_record(dialect, 'i')} = s.record_key WHERE i.settled <> s.settled"
+        f"ON {_identity_record(dialect, 'i')} = s.record_key WHERE s.settled AND NOT i.settled"
     )
 
 
 def _merge_visits(dialect: Dialect, visits: str) -> str:
     return (
         f"MERGE INTO {PUBLISHED_IDENTITIES.full_name} AS t USING ("
-        "SELECT s.record_key, MIN(CASE WHEN s.settled THEN 1 ELSE 0 END) = 1 AS settled "
-        f"FROM {visits} AS s JOIN {MASTER.full_name} AS m ON {_SAME_ROW} GROUP BY s.record_key"
+        f"SELECT DISTINCT s.record_key FROM {visits} AS s JOIN {MASTER.full_name} AS m ON {_SAME_ROW}"
         f") AS s ON {_identity_record(dialect, 't')} = s.record_key "
-        "WHEN MATCHED AND t.settled <> s.settled THEN UPDATE SET settled = s.settled"
+        "WHEN MATCHED AND NOT t.settled THEN UPDATE SET settled = TRUE"
     )

@@ -5,17 +5,20 @@ USE ROLE LEADSCRUB_WRITER;
 
 CREATE OR REPLACE VIEW PROCESSED_DATA_DB.PUBLIC.CALLABLE_PHONES COPY GRANTS AS
 WITH held AS (
-  SELECT record_id, processed_at, in_litigator_list, phone_1 AS phone,
+  SELECT record_id, processed_at, in_litigator_list,
+    CASE WHEN LENGTH(phone_1) = 12 AND SUBSTR(phone_1, 11) = '.0' THEN SUBSTR(phone_1, 1, 10) ELSE phone_1 END AS phone,
     additional_data:provenance.contact.is_dead::VARCHAR AS is_dead,
     additional_data:provenance.contact.phone_1.disconnected::VARCHAR AS disconnected
   FROM PROCESSED_DATA_DB.PUBLIC.MASTER_PROCESSED_DB
   UNION ALL
-  SELECT record_id, processed_at, in_litigator_list, phone_2 AS phone,
+  SELECT record_id, processed_at, in_litigator_list,
+    CASE WHEN LENGTH(phone_2) = 12 AND SUBSTR(phone_2, 11) = '.0' THEN SUBSTR(phone_2, 1, 10) ELSE phone_2 END AS phone,
     additional_data:provenance.contact.is_dead::VARCHAR AS is_dead,
     additional_data:provenance.contact.phone_2.disconnected::VARCHAR AS disconnected
   FROM PROCESSED_DATA_DB.PUBLIC.MASTER_PROCESSED_DB
   UNION ALL
-  SELECT record_id, processed_at, in_litigator_list, phone_3 AS phone,
+  SELECT record_id, processed_at, in_litigator_list,
+    CASE WHEN LENGTH(phone_3) = 12 AND SUBSTR(phone_3, 11) = '.0' THEN SUBSTR(phone_3, 1, 10) ELSE phone_3 END AS phone,
     additional_data:provenance.contact.is_dead::VARCHAR AS is_dead,
     additional_data:provenance.contact.phone_3.disconnected::VARCHAR AS disconnected
   FROM PROCESSED_DATA_DB.PUBLIC.MASTER_PROCESSED_DB
