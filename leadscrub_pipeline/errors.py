@@ -3,6 +3,7 @@
     LeadscrubError
     ├── UsageError          ask again, differently               exit code 2
     ├── UnavailableError    a dependency is down: try later      exit code 3
+    │   └── StaleListError  the list is too old: a newer one is needed, no other try
     ├── RefusedError        policy says no: change script or setting   exit code 4
     └── FailedError         the work was tried and did not end well    exit code 1
 
@@ -30,6 +31,10 @@ class UnavailableError(LeadscrubError):
     """A vendor, the warehouse, the ledger or the registry file cannot be used now."""
 
     exit_code = 3
+
+
+class StaleListError(UnavailableError):
+    """The registry list is past its age or of unknown age: until somebody gets a newer one, every try ends so."""
 
 
 class RefusedError(LeadscrubError):

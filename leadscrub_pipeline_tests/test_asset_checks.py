@@ -8,13 +8,17 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from leadscrub_pipeline.assets.litigator_flags import _controls_are_found
 from leadscrub_pipeline.definitions import defs
 from leadscrub_pipeline.deployment import open_warehouse
 from leadscrub_pipeline.pools import set_pool_limits
 from leadscrub_pipeline.settings import load_settings
 from leadscrub_pipeline.simulators import Fault
 from leadscrub_pipeline.steps.adoption import adopt
+from leadscrub_pipeline.steps.flag_report import FlagReport
+from leadscrub_pipeline.warehouse import master
 from leadscrub_pipeline.warehouse.arrow import arrow_schema, to_table
+from leadscrub_pipeline.warehouse.leads import LeadSelection
 from leadscrub_pipeline.warehouse.schema import IDENTITY_COLUMNS, MASTER, PUBLISHED_IDENTITIES, SCRUB_EVIDENCE
 from leadscrub_pipeline.warehouse.standing_checks import false_flags_without_evidence, people_published_twice
 from leadscrub_pipeline_tests.graph import Graph, graph_in, people
@@ -200,6 +204,16 @@ def test_an_account_that_finds_no_control_is_an_error_that_is_named(graph: Graph
     assert "Check the CCC plan" in check.description
 
 
+@pytest.mark.parametrize(
+    ("controls", "asked", "said"),
+    [(0, 5, "No positive control is configured"), (2, 0, "Nothing was asked"), (2, 5, "All positive controls")],
+)
+def test_controls_are_said_to_be_found_only_when_some_were_asked_about(controls: int, asked: int, said: str) -> None:
+    check = _controls_are_found(FlagReport(asked=asked), controls=controls, is_live=False)
+    assert check.passed
+    assert str(check.description).startswith(said)
+
+
 def test_a_hit_rate_that_falls_is_a_warning_compared_with_the_scripts_own_past(graph: Graph) -> None:
     graph.write_source("LEADS_DB.PUBLIC.LEADS", people(40))
     for hits in (34, 36, 35, 34, 36, 37, 35, 33, 36, 35):
@@ -304,11 +318,32 @@ def test_a_clear_phone_without_evidence_keeps_the_master_table_as_it_is(graph: G
     assert graph.master() == before
 
 
+def test_a_lead_that_is_lost_on_the_way_is_found(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as lossy:
+        whole = LeadSelection._keyed_page
+        lossy.setattr(LeadSelection, "_keyed_page", lambda *given: whole(*given).slice(1))
+        result, found = scrub(graph)
+    check = found["raw_leads", "no_lead_is_lost"]
+    assert (result.success, check.passed) == (False, False)
+    assert "10 selected and not 0 rejected + 0 duplicate + 0 already processed + 9 kept" in check.description
+    with monkeypatch.context() as lossy:
+        select = master.publishable_query
+        lossy.setattr(master, "publishable_query", lambda *given: f"{select(*given)} WHERE f.lead_number > 1")
+        result, found = scrub(graph)
+    check = found["master_processed_db", "every_kept_lead_is_accounted_for"]
+    assert (result.success, check.passed) == (False, False)
+    assert "10 kept and not 9 published" in check.description
+
+
 def test_a_row_that_stands_twice_is_found(graph: Graph) -> None:
     graph.scrub("leads")
     with graph.warehouse() as session:
         session.execute(f"INSERT INTO {MASTER.full_name} SELECT * FROM {MASTER.full_name} LIMIT 1")
-    _, found = scrub(graph)
+        names = ", ".join(name for name in MASTER.column_names if name not in ("record_id", "job_id"))
+        older = f"INSERT INTO {MASTER.full_name} (record_id, {names}) SELECT ?, {names} FROM {MASTER.full_name} LIMIT 2"
+        session.execute(older, [None])
+        session.execute(older, ["shared"])
+    _, found = scrub(graph, raw_leads={"already_processed": "include"})
     assert found["master_processed_db", "no_row_stands_twice"].metadata["double_rows"].value == 1
     assert not found["master_processed_db", "no_row_stands_twice"].passed
 

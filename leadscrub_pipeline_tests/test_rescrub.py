@@ -42,6 +42,7 @@ class Ended:
     """What was seen of the registry file."""
     error: str
     exit_code: int | None
+    was_tried_again: bool
 
 
 def run_job(graph: Graph, **config: object) -> Ended:
@@ -58,7 +59,8 @@ def run_job(graph: Graph, **config: object) -> Ended:
                 name: value.value for name, value in observation.metadata.items()
             }
     numbers = {name.removeprefix("rescrub_"): value for name, value in seen.get("master_processed_db", {}).items()}
-    ended = Ended(result.run_id, result.success, numbers, seen.get("dnc_registry", {}), "", None)
+    ended = Ended(result.run_id, result.success, numbers, seen.get("dnc_registry", {}), "", None, was_tried_again=False)
+    ended.was_tried_again = any(event.is_step_up_for_retry for event in result.all_events)
     for failure in result.get_step_failure_events():
         data = failure.step_failure_data.user_failure_data
         if data is not None:
@@ -279,6 +281,7 @@ def test_a_list_past_its_age_fails_the_job_or_makes_absence_unknown(graph: Graph
     if choice["on_stale_list"] == "fail":
         assert (ended.success, ended.exit_code, ended.numbers["dnc_asked"]) == (False, 3, 0)
         assert "40 days old" in ended.error
+        assert not ended.was_tried_again, "the list does not become newer by another try"
         assert after["phone_1_in_dnc"] is None
     else:
         assert ended.success, ended.error
@@ -295,6 +298,7 @@ def test_a_registry_that_is_gone_fails_the_job_and_litigators_are_asked_all_the_
     ended = run_job(graph)
     assert (ended.success, ended.exit_code) == (False, 3)
     assert "does not exist" in ended.error
+    assert ended.was_tried_again
     assert {row["in_litigator_list"] for row in graph.master() if row["phone_1"]} >= {False}
 
 

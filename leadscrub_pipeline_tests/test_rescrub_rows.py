@@ -230,10 +230,14 @@ def test_record_ids_that_are_missing_or_double_keep_no_flag_from_being_set(wareh
     rows[0]["record_id"] = None
     rows[1]["phone_1"] = phone(5)
     store(warehouse, rows, [verdict_row(phone(number), "dnc", "listed") for number in (1, 2, 3, 5)])
-    assert bring(warehouse).updated == 4
+    twins = [master_row(4, [phone(1)], litigator=flag, additional_data="{}") for flag in (None, None, True)]
+    store(warehouse, [row | {"record_id": None} for row in twins])
+    sums = bring(warehouse)
+    assert (sums.updated, sums.changed_meanwhile, sums.flips["dnc", "false", "true"]) == (7, 0, 7)
     with warehouse.session() as session:
         assert session.rows(f"SELECT DISTINCT phone_1_in_dnc FROM {MASTER.full_name}") == [(True,)]
-        assert session.rows(f"SELECT COUNT(*) FROM {MASTER.full_name}") == [(4,)]
+        assert session.rows(f"SELECT COUNT(*) FROM {MASTER.full_name} WHERE in_litigator_list") == [(1,)]
+        assert session.rows(f"SELECT COUNT(*) FROM {MASTER.full_name}") == [(7,)]
 
 
 # --- which phones -------------------------------------------------------------------------

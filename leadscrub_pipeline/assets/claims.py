@@ -1,7 +1,7 @@
 """What the assets claim of each of their runs: the checks that Dagster shows, evaluated by the step itself.
 
-A claim that fails as an error keeps what comes after its asset from running. Claims about all
-scripts together, which a run need not wait for, stand in checks.py.
+A blocking claim that fails as an error keeps what comes after its asset from running. Claims
+about all scripts together, which a run need not wait for, stand in checks.py.
 """
 
 from collections.abc import Mapping
@@ -109,7 +109,7 @@ def master_processed_db_checks() -> list[dg.AssetCheckSpec]:
             "no_row_stands_twice",
             asset="master_processed_db",
             blocking=True,
-            description="A person has one row a script: no record_id of the partition comes twice.",
+            description="A person has one row a script: no record_id that the run wrote comes twice.",
         ),
     ]
 

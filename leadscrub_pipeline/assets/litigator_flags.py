@@ -91,7 +91,7 @@ def litigator_flags(
         check_results=[
             *flag_checks(result, config),
             _controls_are_found(
-                result, is_needed=not current.ccc_control_numbers and deployment_kind(current) == "live"
+                result, controls=len(current.ccc_control_numbers), is_live=deployment_kind(current) == "live"
             ),
             usual_rate(
                 "litigator_rate_is_usual",
@@ -105,8 +105,9 @@ def litigator_flags(
     )
 
 
-def _controls_are_found(result: FlagReport, *, is_needed: bool) -> dg.AssetCheckResult:
+def _controls_are_found(result: FlagReport, *, controls: int, is_live: bool) -> dg.AssetCheckResult:
     lost = result.reasons[Reason.CONTROL_FAILED]
+    is_needed = is_live and not controls
     text = "All positive controls came back as litigators."
     if is_needed:
         text = "CCC_CONTROL_NUMBERS is not set: an expired plan that answers false to all would not be seen."
@@ -114,6 +115,10 @@ def _controls_are_found(result: FlagReport, *, is_needed: bool) -> dg.AssetCheck
         text = f"No control was found in requests about {lost:,} phones, which are unknown for it. Check the CCC plan."
     elif result.controls_partly_clear:
         text = f"Some controls came back clear in {result.controls_partly_clear:,} batches."
+    elif not controls:
+        text = "No positive control is configured, so none was asked about."
+    elif not result.asked:
+        text = "Nothing was asked of CCC in this run, so no positive control rode along."
     return claim(
         "positive_controls_are_found",
         holds=not (is_needed or lost or result.controls_partly_clear),

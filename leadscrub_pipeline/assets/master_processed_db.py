@@ -118,7 +118,7 @@ def master_processed_db(
             claim(
                 "no_row_stands_twice",
                 holds=result.double_rows == 0,
-                text=f"{result.double_rows:,} record ids of the partition stand more than once.",
+                text=f"{result.double_rows:,} record ids that this run wrote stand more than once.",
                 figures={"double_rows": result.double_rows},
             ),
         ],

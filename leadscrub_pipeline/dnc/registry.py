@@ -26,7 +26,7 @@ from leadscrub_pipeline.domain.verdicts import (
     unknown,
     utc_now,
 )
-from leadscrub_pipeline.errors import RefusedError, UnavailableError
+from leadscrub_pipeline.errors import RefusedError, StaleListError, UnavailableError
 
 Schema = Literal["three_column", "compact"]
 
@@ -191,15 +191,15 @@ class DncRegistry:
         """Raise when the list is past its age or of unknown age.
 
         Raises:
-            UnavailableError: absence from this list cannot be read as clear.
+            StaleListError: absence from this list cannot be read as clear.
         """
         reason = self.age_reason()
         if reason is Reason.LIST_OF_UNKNOWN_AGE:
-            raise UnavailableError(
+            raise StaleListError(
                 f"The registry file {self.path} does not say when the list was obtained. Set DNC_LIST_DATE."
             )
         if reason is not None:
-            raise UnavailableError(
+            raise StaleListError(
                 f"The registry list is {self.age_days} days old, the limit is {self._max_age_days}. "
                 "Load a newer list, and set DNC_LIST_DATE where the file does not say its date."
             )

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from leadscrub_pipeline.domain.verdicts import CCC, DNC
-from leadscrub_pipeline.errors import FailedError, LeadscrubError, RefusedError, UnavailableError
+from leadscrub_pipeline.errors import FailedError, LeadscrubError, RefusedError, StaleListError, UnavailableError
 from leadscrub_pipeline.steps.flag_report import FlagReport
 from leadscrub_pipeline.warehouse.rescrub import FLIPS, Updated
 
@@ -76,9 +76,13 @@ class RescrubReport:
         """Raise what kept a source from being asked, as one error; it can be repeated when any of it can pass."""
         if not self.problems:
             return
-        told = " ".join(str(problem) for problem in self.problems.values())
-        for kind in (UnavailableError, RefusedError):
-            if any(isinstance(problem, kind) for problem in self.problems.values()):
+        problems = list(self.problems.values())
+        told = " ".join(str(problem) for problem in problems)
+        # What can pass goes first. A stale list is unavailable, too, and does not become newer by another try.
+        if any(isinstance(one, UnavailableError) and not isinstance(one, StaleListError) for one in problems):
+            raise UnavailableError(told)
+        for kind in (StaleListError, RefusedError):
+            if any(isinstance(one, kind) for one in problems):
                 raise kind(told)
         raise FailedError(told)
 

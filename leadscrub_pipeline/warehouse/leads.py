@@ -32,6 +32,7 @@ from leadscrub_pipeline.warehouse.slices import Slice, replace_slice
 AlreadyProcessed = Literal["skip", "include"]
 
 PAGE_ROWS: Final = 10_000
+_FILTERED: Final = "left out by the filter"
 
 _KEYED: Final = pa.schema([("lead_number", pa.int64()), ("person_key", pa.string()), ("reason", pa.string())])
 
@@ -128,6 +129,7 @@ class LeadSelection:
         self.query_id: str | None = None
         """Of the script itself, in the engine's own history."""
         self._keyed = ""
+        self._left_out: tuple[str, list[object]] = "", []
         self.kept = ""
         """The kept leads' lead_number and person_key, as what stands after FROM."""
 
@@ -216,7 +218,7 @@ class LeadSelection:
 
     def _key_people(self) -> int:
         """Stream the leads once through Python for person key and rejection; return the last lead number read."""
-        left_out, params = self._leave_out()
+        left_out, params = self._left_out = self._leave_out()
         selected, erased = self._selected_and_erased()
         waiting: list[pa.Table] = []
         last = 0
@@ -304,22 +306,26 @@ class LeadSelection:
         return int(found[0][0]) if found else last_read
 
     def _count(self, decided: str, cutoff: int) -> Selection:
+        left_out, params = self._left_out
         rejected: dict[str, int] = {}
         decisions: Counter[str] = Counter()
         for decision, reason, count in self._session.rows(
-            f"SELECT decision, reason, COUNT(*) FROM {decided} WHERE lead_number <= ? GROUP BY decision, reason",
-            [cutoff],
+            f"SELECT decision, reason, COUNT(*) FROM {decided} WHERE lead_number <= ? GROUP BY decision, reason "
+            f"UNION ALL SELECT '{_FILTERED}', NULL, COUNT(*) FROM {left_out} AS o WHERE o.lead_number <= ? "
+            # Who was read counts as such, also when another run published them since.
+            f"AND NOT EXISTS (SELECT 1 FROM {self._keyed} AS k WHERE k.lead_number = o.lead_number)",
+            [cutoff, *params, cutoff],
         ):
             decisions[decision] += count
             if decision == "rejected":
                 rejected[reason] = count
-        # Every lead up to the cutoff was read or left out; they are numbered from 1 without a gap.
-        left_out = cutoff - decisions.total()
+        # Leads are numbered from 1 without a gap. Each up to the cutoff was read or left out, which is counted and not
+        # inferred: a lead that was neither must show as a sum that does not hold.
         return Selection(
             selected=cutoff,
             rejected=rejected,
             duplicate=decisions["duplicate"],
-            already_processed=decisions["already_processed"] + left_out,
+            already_processed=decisions["already_processed"] + decisions[_FILTERED],
             kept=decisions["kept"],
         )
 

@@ -38,6 +38,7 @@ _ALL: Final = 2**53
 """No lead has a number like this."""
 _MASTER_ROWS: Final = "rows of the master table"
 _DOUBLE_ROWS: Final = "rows with the record id of another"
+_TAKEN: Final = "leads whose person another row owns"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class Published:
     query_id: str | None
     """Of the MERGE, or of the last of them."""
     double_rows: int
-    """Rows of the partition whose record id another row has, too; always 0."""
+    """Record ids of rows that this run wrote and that other rows of the partition have, too; always 0."""
 
     @property
     def flags_unknown(self) -> int:
@@ -152,7 +153,7 @@ def publish(
         for first, last in ranges:
             query_id = _merge(session, dialect, publication, _part(publishable, first, last), now)
             failpoints.reached("master.merged_range")
-        published = _count(session, contacts, _OWNED.format(publishable=f"SELECT * FROM {publishable}"), query_id)
+        published = _count(session, contacts, publication, publishable, query_id)
         failpoints.reached("master.before_commit")
     failpoints.reached("master.after_commit")
     session.drop_stage(publishable)
@@ -355,14 +356,27 @@ def _json_time(expression: str) -> str:
     return f"CASE WHEN {expression} IS NULL THEN 'null' ELSE '\"' || {utc_text(expression)} || '\"' END"
 
 
-def _count(session: Session, contacts: Slice, owned: str, query_id: str | None) -> Published:
+# An older system may have given several rows one record id, or none; they are not this run's.
+_DOUBLE: Final = f"""
+SELECT record_id FROM {MASTER.full_name}
+WHERE table_id = ? AND record_id IS NOT NULL
+GROUP BY record_id
+HAVING COUNT(*) > 1 AND MAX(CASE WHEN job_id = ? THEN 1 ELSE 0 END) = 1
+"""
+
+
+def _count(
+    session: Session, contacts: Slice, publication: Publication, publishable: str, query_id: str | None
+) -> Published:
+    owned = _OWNED.format(publishable=f"SELECT * FROM {publishable}")
     outcomes = dict(
         session.rows(
             f"SELECT outcome, COUNT(*) FROM {ENRICHED_CONTACTS.full_name} WHERE {contacts.where} GROUP BY outcome "
             f"UNION ALL SELECT '{_MASTER_ROWS}', COUNT(*) FROM {MASTER.full_name} "
-            f"UNION ALL SELECT '{_DOUBLE_ROWS}', COUNT(*) - COUNT(DISTINCT record_id) FROM {MASTER.full_name} "
-            "WHERE table_id = ?",
-            [*contacts.params, contacts.partition_key],
+            f"UNION ALL SELECT '{_DOUBLE_ROWS}', COUNT(*) FROM ({_DOUBLE}) AS d "
+            f"UNION ALL SELECT '{_TAKEN}', COUNT(*) FROM {publishable} AS s JOIN {PERSON_CACHE.full_name} AS c "
+            "ON c.person_key = s.person_key AND c.record_id <> s.record_id",
+            [*contacts.params, publication.partition_key, publication.run_id],
         )
     )
     phones = " + ".join(f"CASE WHEN o.phone_{i} IS NULL THEN 0 ELSE 1 END" for i in _SLOTS)
@@ -381,7 +395,7 @@ def _count(session: Session, contacts: Slice, owned: str, query_id: str | None) 
         published=published,
         deferred=outcomes.get("deferred", 0),
         held=outcomes.get("held", 0),
-        taken=outcomes.get("hit", 0) + outcomes.get("miss", 0) - published,
+        taken=outcomes[_TAKEN],
         litigators=litigators,
         litigator_unknown=litigator_unknown,
         phones=phone_count,

@@ -48,10 +48,12 @@ _TEXT: Final = "CAST({alias}.additional_data AS VARCHAR)"
 
 # A run that publishes the row anew changes the time, an erasure the phones; record ids need not be unique in rows
 # of an older system.
+_OLD_FLAGS: Final = tuple(f"old_{name}" for name in FLAGS)
 _SAME_ROW: Final = " AND ".join(
     [
         f"{_KEY.format(alias='m')} = s.record_key",
         *(f"m.{name} IS NOT DISTINCT FROM s.{name}" for name in ("processed_at", *_PHONES)),
+        *(f"m.{name} IS NOT DISTINCT FROM s.{old}" for name, old in zip(FLAGS, _OLD_FLAGS, strict=True)),
     ]
 )
 
@@ -160,10 +162,11 @@ def count_rows(session: Session) -> int:
 _KEYS: Final = pa.schema([("record_key", pa.string())])
 _STAGED: Final = pa.schema(
     [
+        ("row_number", pa.int64()),
         ("record_key", pa.string()),
         ("processed_at", pa.timestamp("us")),
         *((name, pa.string()) for name in _PHONES),
-        *((name, pa.bool_()) for name in FLAGS),
+        *((name, pa.bool_()) for name in (*_OLD_FLAGS, *FLAGS)),
         ("text_hash", pa.string()),
         ("additional_data", pa.string()),
     ]
@@ -257,12 +260,12 @@ def update_rows(
     ((count,),) = session.rows(f"SELECT COUNT(*) FROM {changed}")
     staged = _rewritten(session, changed, count, rewrite)
     with session.transaction():
-        updated = _merge(session, dialect, staged, total)
+        # Before the flags are other ones: rows are recognised by those they had.
         visits_changed = session.execute(_merge_visits(dialect, visits))
+        found = _merge(session, dialect, staged, total)
         failpoints.reached("master.before_commit")
     failpoints.reached("master.after_commit")
-    total.updated += updated
-    total.changed_meanwhile += count - updated
+    total.changed_meanwhile += count - found
     total.visits_changed += visits_changed
     for stage in (wanted, state, changed, visits, staged):
         session.drop_stage(stage)
@@ -292,9 +295,15 @@ def _rewritten(session: Session, changed: str, count: int, rewrite: Callable[[pa
 
 
 def _merge(session: Session, dialect: Dialect, staged: str, total: Updated) -> int:
-    """Update rows that are still as they were read; return how many."""
-    # As a condition of the join it would be computed for every row of the table.
-    is_same = f"{dialect.sha256(_TEXT.format(alias='m'))} IS NOT DISTINCT FROM s.text_hash"
+    """Update rows that are still as they were read; return how many staged ones were found, twins once."""
+    # As a condition of the join it would be computed for every row of the table: only rows without an id need it
+    # there, as they would meet one another, each with each.
+    text_hash = dialect.sha256(_TEXT.format(alias="m"))
+    is_same = f"{text_hash} IS NOT DISTINCT FROM s.text_hash"
+    same_row = (
+        f"{_SAME_ROW} AND CASE WHEN {_KEY.format(alias='m')} = '' THEN {text_hash} END "
+        "IS NOT DISTINCT FROM CASE WHEN s.record_key = '' THEN s.text_hash END"
+    )
     sums = ", ".join(
         "COALESCE(SUM("
         + " + ".join(
@@ -304,22 +313,24 @@ def _merge(session: Session, dialect: Dialect, staged: str, total: Updated) -> i
         + "), 0)"
         for name, before, after in FLIPS
     )
-    flags = ", ".join(f"m.{name} AS old_{name}, s.{name}" for name in FLAGS)
-    ((updated, *counts),) = session.rows(
-        f"SELECT COALESCE(SUM(CASE WHEN j.is_same THEN 1 ELSE 0 END), 0), {sums} FROM ("
-        f"SELECT CASE WHEN {is_same} THEN TRUE ELSE FALSE END AS is_same, {flags} "
-        f"FROM {staged} AS s JOIN {MASTER.full_name} AS m ON {_SAME_ROW}) AS j"
+    flags = ", ".join(f"s.{name}" for name in (*_OLD_FLAGS, *FLAGS))
+    ((found, updated, *counts),) = session.rows(
+        "SELECT COUNT(DISTINCT CASE WHEN j.is_same THEN j.row_number END), "
+        f"COALESCE(SUM(CASE WHEN j.is_same THEN 1 ELSE 0 END), 0), {sums} FROM ("
+        f"SELECT CASE WHEN {is_same} THEN TRUE ELSE FALSE END AS is_same, s.row_number, {flags} "
+        f"FROM {staged} AS s JOIN {MASTER.full_name} AS m ON {same_row}) AS j"
     )
-    names = ", ".join(f"s.{name}" for name in _STAGED.names if name != "additional_data")
+    names = ", ".join(f"s.{name}" for name in _STAGED.names if name not in ("row_number", "additional_data"))
     session.execute(
         f"MERGE INTO {MASTER.full_name} AS m "
         f"USING (SELECT {names}, {dialect.to_json('s.additional_data')} AS additional_data FROM {staged} AS s) AS s "
-        f"ON {_SAME_ROW} WHEN MATCHED AND {is_same} THEN UPDATE SET "
+        f"ON {same_row} WHEN MATCHED AND {is_same} THEN UPDATE SET "
         f"{', '.join(f'{name} = s.{name}' for name in FLAGS)}, additional_data = s.additional_data"
     )
     for flip, count in zip(FLIPS, counts, strict=True):
         total.flips[flip] += int(count)
-    return int(updated)
+    total.updated += int(updated)
+    return int(found)
 
 
 def _identity_record(dialect: Dialect, alias: str) -> str:
@@ -333,7 +344,7 @@ def _changed_visits(dialect: Dialect, state: str) -> str:
     A rescrub asks for none: it is the second visit itself, and the next one asks again about what stays unknown. A
     row that a scrub publishes anew would lift its withdrawal, and its person might be paid for once more.
     """
-    names = ", ".join(f"s.{name}" for name in ("record_key", "processed_at", *_PHONES))
+    names = ", ".join(f"s.{name}" for name in ("record_key", "processed_at", *_PHONES, *_OLD_FLAGS))
     return (
         f"SELECT DISTINCT {names} FROM {state} AS s JOIN {PUBLISHED_IDENTITIES.full_name} AS i "
         f"ON {_identity_record(dialect, 'i')} = s.record_key WHERE s.settled AND NOT i.settled"
