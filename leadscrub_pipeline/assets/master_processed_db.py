@@ -71,7 +71,9 @@ def master_processed_db(
             leads = read_slice(session, RAW_LEADS, script.key)
             contacts = read_slice(session, ENRICHED_CONTACTS, script.key)
             require_current_keys(session, leads)
-            result = publish(session, engine.dialect, leads, contacts, publication, now=utc_now())
+            result = publish(
+                session, engine.dialect, leads, contacts, publication, now=utc_now(), report=context.log.info
+            )
             sample = masked_sample(session, script.key)
     context.log.info(
         f"{result.published:,} rows published, {result.taken:,} taken by another script, {result.deferred:,} deferred, "

@@ -3,6 +3,7 @@
 How verdicts become flags stands in flags.py, and checking again what is published in rescrub.py.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -13,6 +14,7 @@ from leadscrub_pipeline import failpoints
 from leadscrub_pipeline.domain.phones import mask_phone
 from leadscrub_pipeline.domain.verdicts import CCC, DNC
 from leadscrub_pipeline.errors import FailedError
+from leadscrub_pipeline.progress import Progress
 from leadscrub_pipeline.warehouse.flags import (
     flag_columns,
     flag_joins,
@@ -136,7 +138,14 @@ WHERE partition_key = ? AND settled AND person_key IN (SELECT person_key FROM ({
 
 
 def publish(
-    session: Session, dialect: Dialect, leads: Slice, contacts: Slice, publication: Publication, *, now: datetime
+    session: Session,
+    dialect: Dialect,
+    leads: Slice,
+    contacts: Slice,
+    publication: Publication,
+    *,
+    now: datetime,
+    report: Callable[[str], None] = lambda _text: None,
 ) -> Published:
     """Merge the partition's leads into the master table, all or nothing.
 
@@ -150,9 +159,11 @@ def publish(
     with session.transaction():
         require_unchanged(session, leads, contacts)
         query_id = None
+        progress = Progress(report, noun="leads merged", total=contacts.row_count)
         for first, last in ranges:
             query_id = _merge(session, dialect, publication, _part(publishable, first, last), now)
             failpoints.reached("master.merged_range")
+            progress.add(min(last - first, contacts.row_count - progress.done))
         published = _count(session, contacts, publication, publishable, query_id)
         failpoints.reached("master.before_commit")
     failpoints.reached("master.after_commit")
