@@ -179,7 +179,7 @@ def graph_in(folder: Path, patch: pytest.MonkeyPatch, *, latency: float = 0.0) -
     (folder / "scripts").mkdir(parents=True)
     with (
         Simulators(latency=latency) as simulators,
-        dg.DagsterInstance.ephemeral() as instance,
+        dg.DagsterInstance.ephemeral(settings={"concurrency": {"pools": {"granularity": "run"}}}) as instance,
     ):
         graph = Graph(folder, simulators, patch, instance)
         graph.configure(
