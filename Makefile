@@ -3,8 +3,6 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 STAMP := .venv/.installed
-# One more than there are cores: some tests wait for a daemon's ticks.
-WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,7 +42,7 @@ test: $(STAMP) ## ruff, mypy strict and all tests but the long ones, in parallel
 	@$(MAKE) --no-print-directory -j2 --output-sync=target style tests
 
 tests: $(STAMP)
-	@$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not long and not live" -q
+	@$(BIN)/pytest -n auto --dist worksteal -m "not long and not live" -q
 
 test-long: $(STAMP) ## the tests that take longer than make test allows
 	@$(BIN)/pytest -n auto --dist worksteal -m long -q --timeout 3600

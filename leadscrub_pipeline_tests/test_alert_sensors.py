@@ -71,7 +71,7 @@ def running() -> Iterator[Simulators]:
         yield simulators
 
 
-@pytest.fixture(params=["memory", "files"])
+@pytest.fixture(params=["memory", pytest.param("files", marks=pytest.mark.long)])
 def desk(
     request: pytest.FixtureRequest, running: Simulators, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Desk]:

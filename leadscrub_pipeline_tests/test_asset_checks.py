@@ -107,6 +107,7 @@ def test_more_unknown_phones_than_the_run_allows_keep_the_master_table_as_it_is(
     assert graph.billed == 10
 
 
+@pytest.mark.long
 def test_unknown_phones_are_a_warning_where_nothing_else_is_asked_for(graph: Graph) -> None:
     graph.write_registry(area_codes=[201])
     result, found = scrub(graph)
@@ -134,6 +135,7 @@ def test_an_option_out_of_its_bounds_is_refused_before_anything_is_paid(
     assert not [event for event in result.all_events if event.is_step_up_for_retry]
 
 
+@pytest.mark.long
 def test_what_is_launched_without_raw_leads_is_looked_at_all_the_same(graph: Graph) -> None:
     graph.scrub("leads", assets=["raw_leads"])
     result = defs.resolve_job_def("scrub_job").execute_in_process(
@@ -163,6 +165,7 @@ def test_renew_asks_about_every_phone_again_and_pays_for_no_lookup(graph: Graph)
     assert graph.billed == 10
 
 
+@pytest.mark.long
 def test_on_stale_list_of_the_run_goes_before_the_setting(graph: Graph) -> None:
     graph.configure(DNC_LIST_DATE=(datetime.now(UTC) - timedelta(days=40)).date().isoformat())
     result, found = scrub(graph, dnc_flags={"on_stale_list": "null"})
@@ -176,6 +179,7 @@ def test_on_stale_list_of_the_run_goes_before_the_setting(graph: Graph) -> None:
     assert found["dnc_registry", "registry_is_fresh"].severity is dg.AssetCheckSeverity.ERROR
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("days", "passed"), [(23, True), (24, False)])
 def test_a_list_is_warned_of_a_week_before_it_is_too_old(graph: Graph, days: int, passed: bool) -> None:
     graph.configure(DNC_LIST_DATE=(datetime.now(UTC) - timedelta(days=days)).date().isoformat())
@@ -184,6 +188,7 @@ def test_a_list_is_warned_of_a_week_before_it_is_too_old(graph: Graph, days: int
     assert check.metadata["age_days"].value == days
 
 
+@pytest.mark.long
 def test_a_budget_that_is_nearly_used_up_or_kept_leads_back_is_told(graph: Graph) -> None:
     graph.configure(IDICORE_DAILY_BUDGET=graph.simulators.idicore.price * 12)
     _, found = scrub(graph)
@@ -196,6 +201,7 @@ def test_a_budget_that_is_nearly_used_up_or_kept_leads_back_is_told(graph: Graph
     assert capped.metadata["daily_budget"].value == 8
 
 
+@pytest.mark.long
 def test_an_account_that_finds_no_control_is_an_error_that_is_named(graph: Graph) -> None:
     graph.simulators.ccc.faults.add(Fault("all_false", times=10))
     _, found = scrub(graph)
@@ -204,6 +210,7 @@ def test_an_account_that_finds_no_control_is_an_error_that_is_named(graph: Graph
     assert "Check the CCC plan" in check.description
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("controls", "asked", "said"),
     [(0, 5, "No positive control is configured"), (2, 0, "Nothing was asked"), (2, 5, "All positive controls")],
@@ -214,6 +221,7 @@ def test_controls_are_said_to_be_found_only_when_some_were_asked_about(controls:
     assert str(check.description).startswith(said)
 
 
+@pytest.mark.long
 def test_a_hit_rate_that_falls_is_a_warning_compared_with_the_scripts_own_past(graph: Graph) -> None:
     graph.write_source("LEADS_DB.PUBLIC.LEADS", people(40))
     for hits in (34, 36, 35, 34, 36, 37, 35, 33, 36, 35):
@@ -238,6 +246,7 @@ def test_the_weekly_checks_hold_after_a_scrub(graph: Graph) -> None:
     assert {name: one.description for name, one in found.items() if not one.passed} == {}
 
 
+@pytest.mark.long
 def test_the_weekly_checks_find_what_is_wrong(graph: Graph) -> None:
     graph.scrub("leads")
     with graph.warehouse() as session:
@@ -262,6 +271,7 @@ def evidence(phone: str, verdict: str, *, days_ago: int) -> dict[str, object]:
     return row | {"phone": phone, "source": "dnc", "verdict": verdict, "checked_at": NOW - days_ago * DAY}
 
 
+@pytest.mark.long
 def test_a_false_flag_needs_clear_evidence_that_no_later_answer_refutes(tmp_path: Path) -> None:
     warehouse = make_warehouse(tmp_path)
     rows = [master_row(number, [f"{phone(number)}.0"], litigator=None) for number in range(5)]
@@ -282,6 +292,7 @@ def test_a_false_flag_needs_clear_evidence_that_no_later_answer_refutes(tmp_path
         assert false_flags_without_evidence(session, since=NOW - 100 * DAY) == (5, 3)
 
 
+@pytest.mark.long
 def test_people_whom_an_older_system_or_an_older_key_has_under_two_scripts_are_nobodys_mistake(graph: Graph) -> None:
     old: dict[str, object] = dict.fromkeys(MASTER.column_names)
     old |= dict(zip(IDENTITY_COLUMNS, people(1, start=50)[0], strict=True))
@@ -318,6 +329,7 @@ def test_a_clear_phone_without_evidence_keeps_the_master_table_as_it_is(graph: G
     assert graph.master() == before
 
 
+@pytest.mark.long
 def test_a_lead_that_is_lost_on_the_way_is_found(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as lossy:
         whole = LeadSelection._keyed_page
@@ -335,6 +347,7 @@ def test_a_lead_that_is_lost_on_the_way_is_found(graph: Graph, monkeypatch: pyte
     assert "10 kept and not 9 published" in check.description
 
 
+@pytest.mark.long
 def test_a_row_that_stands_twice_is_found(graph: Graph) -> None:
     graph.scrub("leads")
     with graph.warehouse() as session:
@@ -348,6 +361,7 @@ def test_a_row_that_stands_twice_is_found(graph: Graph) -> None:
     assert not found["master_processed_db", "no_row_stands_twice"].passed
 
 
+@pytest.mark.long
 def test_scripts_that_are_still_failed_are_named_until_they_run_well(graph: Graph) -> None:
     graph.write_script("broken", "SELECT first_name FROM LEADS_DB.PUBLIC.LEADS")
     graph.scrub("leads")

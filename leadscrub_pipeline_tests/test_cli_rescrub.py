@@ -11,6 +11,8 @@ from leadscrub_pipeline.steps.rescrub import LEASE
 from leadscrub_pipeline.warehouse.schema import CALLABLE_PHONES, MASTER
 from leadscrub_pipeline_tests.cli_deployment import Deployment, deployment_in
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
@@ -89,7 +91,6 @@ def test_a_rescrub_that_another_run_is_at_is_refused_by_name(deployment: Deploym
     assert "run-of-somebody-else" in ended.json["error"]
 
 
-@pytest.mark.long
 def test_a_killed_rescrub_is_marked_failed_by_the_next_which_does_what_is_left(deployment: Deployment) -> None:
     phone = callable_phone(deployment)
     list_phone(deployment, phone)
