@@ -8,6 +8,8 @@ import pytest
 
 from leadscrub_pipeline_tests.cli_deployment import LEADS, Deployment, deployment_in
 
+pytestmark = pytest.mark.long
+
 TERMINAL = "leadscrub_pipeline.cli.report.stdin_is_terminal"
 BROWSER = "leadscrub_pipeline.cli.report.webbrowser.open"
 

@@ -29,6 +29,8 @@ from leadscrub_pipeline.warehouse.report_figures import (
 from leadscrub_pipeline.warehouse.schema import ENRICHED_CONTACTS, PHONE_VERDICTS, RAW_LEADS, REJECTED_LEADS
 from leadscrub_pipeline_tests.graph import ASSETS, Graph, Run, graph_in, people
 
+pytestmark = pytest.mark.long
+
 NOW = datetime(2026, 11, 21, 9, tzinfo=UTC)
 TITLE = 'Spring <script>alert(1)</script> & "homes" | *all*'
 SLOTS = ("phone_1", "phone_2", "phone_3")
