@@ -61,12 +61,13 @@ def evidence_is_as_sealed(
 
     with named_failures(), ledger.open() as book:
         found = verify(warehouse.get(), book, report=context.log.info)
+    outcome = "all are as they were written."
+    if not found.is_sound:
+        outcome = f"{found.kinds.total():,} findings. Run leadscrub evidence verify."
     return claim(
         "evidence_is_as_sealed",
         holds=found.is_sound,
-        text=f"{found.rows:,} rows in {found.chains:,} chains were read: "
-        + ("all are as they were written." if found.is_sound else f"{found.kinds.total():,} findings. ")
-        + ("" if found.is_sound else "Run leadscrub evidence verify."),
+        text=f"{found.rows:,} rows in {found.chains:,} chains were read: {outcome}",
         figures={
             "rows": found.rows,
             "chains": found.chains,

@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
+from zoneinfo import ZoneInfo
 
 from leadscrub_pipeline.domain.people import KEY_VERSION
 from leadscrub_pipeline.domain.purposes import Purpose, resolve_purpose
-from leadscrub_pipeline.errors import RefusedError
+from leadscrub_pipeline.errors import RefusedError, UsageError
 
 if TYPE_CHECKING:
     from leadscrub_pipeline.dnc import DncRegistry
@@ -53,6 +54,20 @@ def deployment_kind(settings: Settings) -> Kind:
             "LEADSCRUB_KIND is demo, but the vendor addresses are real ones. Set them to the simulators."
         )
     return settings.leadscrub_kind or ("demo" if loopback else "live")
+
+
+def time_zone(settings: Settings) -> ZoneInfo:
+    """Of the schedules and of the daily message.
+
+    Raises:
+        UsageError: LEADSCRUB_TIME_ZONE is none that this machine knows.
+    """
+    try:
+        return ZoneInfo(settings.leadscrub_time_zone)
+    except (KeyError, ValueError, OSError):
+        raise UsageError(
+            "LEADSCRUB_TIME_ZONE is no time zone of this machine. Name one as America/Chicago does."
+        ) from None
 
 
 def open_warehouse(settings: Settings, *, tag: QueryTag | None = None, connect: Connect | None = None) -> Warehouse:

@@ -19,6 +19,8 @@ class LeadscrubError(Exception):
     """Base of every error this project raises on purpose."""
 
     exit_code: ClassVar[int] = 1
+    may_pass: ClassVar[bool] = False
+    """Whether the same try can go well a little later, without anybody doing anything."""
 
 
 class UsageError(LeadscrubError):
@@ -31,10 +33,13 @@ class UnavailableError(LeadscrubError):
     """A vendor, the warehouse, the ledger or the registry file cannot be used now."""
 
     exit_code = 3
+    may_pass = True
 
 
 class StaleListError(UnavailableError):
     """The registry list is past its age or of unknown age: until somebody gets a newer one, every try ends so."""
+
+    may_pass = False
 
 
 class RefusedError(LeadscrubError):

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC
 from typing import Final
-from zoneinfo import ZoneInfo
 
 import dagster as dg
 
+from leadscrub_pipeline.deployment import time_zone
 from leadscrub_pipeline.errors import LeadscrubError, UsageError
 from leadscrub_pipeline.jobs import scrub_job
 from leadscrub_pipeline.partitions import register_scripts
@@ -29,12 +29,7 @@ def load_schedules() -> list[dg.ScheduleDefinition]:
         UsageError: the settings cannot be read, or one is no cron expression or time zone; the message names it.
     """
     settings = load_settings()
-    try:
-        ZoneInfo(settings.leadscrub_time_zone)
-    except (KeyError, ValueError, OSError):
-        raise UsageError(
-            "LEADSCRUB_TIME_ZONE is no time zone of this machine. Name one as America/Chicago does."
-        ) from None
+    time_zone(settings)
     return [_scrub_all_scripts(settings), *_of_jobs(settings)]
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 import dagster as dg
 
 from leadscrub_pipeline.domain.alerts import CHECK_STOPPED
-from leadscrub_pipeline.errors import LeadscrubError, StaleListError, UnavailableError
+from leadscrub_pipeline.errors import LeadscrubError
 from leadscrub_pipeline.interrupts import deferred
 from leadscrub_pipeline.warehouse.schema import Table
 
@@ -67,7 +67,7 @@ def named_failures() -> Iterator[None]:
         raise dg.Failure(
             description=str(error),
             metadata={EXIT_CODE: error.exit_code, "error": type(error).__name__},
-            allow_retries=isinstance(error, UnavailableError) and not isinstance(error, StaleListError),
+            allow_retries=error.may_pass,
         ) from None
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import dagster as dg
 
 from leadscrub_pipeline.assets.common import GROUP, OWNERS
+from leadscrub_pipeline.assets.versions import DATA_VERSION
 
 if TYPE_CHECKING:
     from leadscrub_pipeline.dnc import DncRegistry
@@ -28,7 +29,7 @@ def observation(registry: "DncRegistry") -> dg.AssetObservation:
     return dg.AssetObservation(
         asset_key=dnc_registry.key,
         metadata=registry.describe(),
-        tags={"dagster/data_version": registry.version.name},
+        tags={DATA_VERSION: registry.version.name},
     )
 
 
@@ -37,5 +38,5 @@ def list_version(registry: "DncRegistry") -> dg.AssetMaterialization:
     return dg.AssetMaterialization(
         asset_key=dnc_registry.key,
         metadata=registry.describe(),
-        tags={"dagster/data_version": registry.version.name},
+        tags={DATA_VERSION: registry.version.name},
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import dagster as dg
 
 from leadscrub_pipeline.assets.common import GROUP, OWNERS
+from leadscrub_pipeline.assets.versions import DATA_VERSION
 from leadscrub_pipeline.partitions import LEAD_SCRIPTS
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def script_version(key: str, script_hash: str) -> dg.AssetObservation:
         asset_key=lead_scripts.key,
         partition=key,
         metadata={"script_hash": script_hash},
-        tags={"dagster/data_version": script_hash},
+        tags={DATA_VERSION: script_hash},
     )
 
 

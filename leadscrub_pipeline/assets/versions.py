@@ -10,7 +10,7 @@ import dagster as dg
 Context = dg.AssetExecutionContext | dg.OpExecutionContext
 Version = dg.AssetObservation | dg.AssetMaterialization
 
-_DATA_VERSION: Final = "dagster/data_version"
+DATA_VERSION: Final = "dagster/data_version"
 
 
 def saw(
@@ -23,7 +23,7 @@ def saw(
     Versions of a partitioned file are observations and those of another one materializations,
     because Dagster compares only these (1.13.27).
     """
-    key, seen = event.asset_key, (event.tags or {})[_DATA_VERSION]
+    key, seen = event.asset_key, (event.tags or {})[DATA_VERSION]
     version, _ = _last(context, event)
     if version == seen:
         return {}
@@ -46,4 +46,4 @@ def _last(context: Context, event: Version) -> tuple[str | None, int | None]:
         found = records[0].event_log_entry.asset_materialization if records else None
     if found is None:
         return None, None
-    return (found.tags or {}).get(_DATA_VERSION), records[0].storage_id
+    return (found.tags or {}).get(DATA_VERSION), records[0].storage_id

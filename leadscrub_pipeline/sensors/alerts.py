@@ -6,14 +6,14 @@ they say stands in domain/alerts.py and domain/heartbeat.py.
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
-from zoneinfo import ZoneInfo
 
 import dagster as dg
 
+from leadscrub_pipeline.deployment import time_zone
 from leadscrub_pipeline.domain.alerts import Alert, backfill_finished, list_expires
 from leadscrub_pipeline.domain.heartbeat import ListFacts, day_of, heartbeat_alert, heartbeat_key
 from leadscrub_pipeline.domain.verdicts import utc_now
-from leadscrub_pipeline.errors import LeadscrubError, UsageError
+from leadscrub_pipeline.errors import LeadscrubError
 from leadscrub_pipeline.resources import SettingsResource
 from leadscrub_pipeline.sensors.alert_delivery import Courier, open_courier
 from leadscrub_pipeline.sensors.backfills import Backfills, facts_of
@@ -104,7 +104,7 @@ def upkeep_alert_sensor(context: dg.SensorEvaluationContext, settings: SettingsR
     try:
         current = settings.load()
         courier = open_courier(current, context.instance, lambda: context.log)
-        day = day_of(utc_now(), zone=_zone(current), hour=current.leadscrub_heartbeat_hour)
+        day = day_of(utc_now(), zone=time_zone(current), hour=current.leadscrub_heartbeat_hour)
     except LeadscrubError as error:
         return dg.SkipReason(str(error))
     said = []
@@ -145,12 +145,3 @@ def _deliver_heartbeat(
         return heartbeat_alert(gather(instance, settings, dnc_list, utc_now()), day=day, untold=untold)
 
     return courier.deliver_daily(heartbeat_key(day), "system", make, tells=True)
-
-
-def _zone(settings: "Settings") -> ZoneInfo:
-    try:
-        return ZoneInfo(settings.leadscrub_time_zone)
-    except (KeyError, ValueError, OSError):
-        raise UsageError(
-            "LEADSCRUB_TIME_ZONE is no time zone of this machine. Name one as America/Chicago does."
-        ) from None

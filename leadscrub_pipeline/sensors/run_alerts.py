@@ -22,6 +22,7 @@ from leadscrub_pipeline.domain.alerts import (
     run_cap_reached,
     run_failed,
 )
+from leadscrub_pipeline.run_tags import PARTITION
 
 EVENTS: Final = 1000
 """Of one run: five assets and their checks have some dozens."""
@@ -74,7 +75,7 @@ def alerts_of_finished_run(instance: dg.DagsterInstance, run: dg.DagsterRun, ui_
 
 
 def _facts(run: dg.DagsterRun, ui_url: str | None) -> RunFacts:
-    return RunFacts(run.run_id, run.job_name, run.tags.get("dagster/partition"), ui_url)
+    return RunFacts(run.run_id, run.job_name, run.tags.get(PARTITION), ui_url)
 
 
 def _read(instance: dg.DagsterInstance, run_id: str) -> RunEvents:

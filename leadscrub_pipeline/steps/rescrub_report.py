@@ -79,7 +79,7 @@ class RescrubReport:
         problems = list(self.problems.values())
         told = " ".join(str(problem) for problem in problems)
         # What can pass goes first. A stale list is unavailable, too, and does not become newer by another try.
-        if any(isinstance(one, UnavailableError) and not isinstance(one, StaleListError) for one in problems):
+        if any(one.may_pass for one in problems):
             raise UnavailableError(told)
         for kind in (StaleListError, RefusedError):
             if any(isinstance(one, kind) for one in problems):
