@@ -6,7 +6,6 @@ milliseconds. The child calls the very functions that Dagster would call.
 
 import contextlib
 import functools
-import inspect
 import multiprocessing
 import os
 import signal
@@ -19,19 +18,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from multiprocessing.connection import Connection
-from types import SimpleNamespace
 from typing import Any, Final
 
 import dagster as dg
 import time_machine
 
 from leadscrub_pipeline import failpoints
-from leadscrub_pipeline.definitions import defs
 from leadscrub_pipeline.deployment import open_ledger
 from leadscrub_pipeline.errors import LeadscrubError
 from leadscrub_pipeline.settings import load_settings
+from leadscrub_pipeline_tests.asset_calls import ASSETS, call_asset
 
-ASSETS: Final = ("raw_leads", "enriched_contacts", "litigator_flags", "dnc_flags", "master_processed_db")
 _OURS: Final = ("LEADSCRUB_", "IDICORE_", "CCC_", "DNC_", "NTFY_", "ETL_", "SNOWFLAKE_", "LOG_LEVEL")
 
 
@@ -205,48 +202,6 @@ def _context() -> Any:
 # --- in the child -----------------------------------------------------------------------
 
 
-class _Log:
-    def __init__(self, say: Any) -> None:
-        self._say = say
-
-    def info(self, text: str) -> None:
-        self._say("log", text)
-
-    warning = error = debug = info
-
-
-class _Run:
-    def __init__(self, run_id: str) -> None:
-        self.run_id = run_id
-        self.job_name = "scrub_job"
-        self.tags: dict[str, str] = {}
-        self.run_config: dict[str, object] = {}
-
-
-class _NoHistory:
-    """An instance that knows of no earlier run, and keeps nothing."""
-
-    def fetch_materializations(self, _filter: object, *, limit: int) -> Any:
-        return SimpleNamespace(records=[])
-
-    fetch_observations = fetch_materializations
-
-
-class _Context:
-    """As much of Dagster's context as the assets use."""
-
-    def __init__(self, order: Order, say: Any) -> None:
-        self.partition_key = order.partition_key
-        self.run = _Run(order.run_id)
-        self.run_id = order.run_id
-        self.log = _Log(say)
-        self.instance = _NoHistory()
-        self.asset_key = dg.AssetKey("leads")
-
-    def log_event(self, _event: object) -> None:
-        return
-
-
 def _work(order: Order, pipe: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for name in environment():
@@ -305,16 +260,11 @@ def _lease(order: Order, say: Any) -> Iterator[None]:
 
 
 def _run_assets(order: Order, say: Any) -> int:
-    context = _Context(order, say)
-    resources = defs.resources or {}
     for name in order.assets:
-        asset = defs.resolve_assets_def(name)
-        function = asset.op.compute_fn.decorated_fn
-        wanted = {key: resources[key] for key in asset.op.required_resource_keys}
-        if "config" in inspect.signature(function).parameters:
-            wanted["config"] = _config_of(function, order.config if name == "raw_leads" else {})
         try:
-            result = function(context, **wanted)
+            metadata = call_asset(
+                name, order.partition_key, order.run_id, config=order.config, say=lambda text: say("log", text)
+            )
         except KeyboardInterrupt:
             return 130
         except (dg.Failure, LeadscrubError) as error:
@@ -323,22 +273,5 @@ def _run_assets(order: Order, say: Any) -> int:
         except Exception:  # noqa: BLE001 - the process's edge: the test is told
             say("defect", name, traceback.format_exc())
             return 70
-        for claim in _broken_claims(asset, result):
-            say("defect", name, f"{claim.check_name} does not hold: {claim.description}")
-            return 70
-        say("metadata", name, {key: getattr(value, "value", value) for key, value in result.metadata.items()})
+        say("metadata", name, metadata)
     return 0
-
-
-def _broken_claims(asset: dg.AssetsDefinition, result: Any) -> list[dg.AssetCheckResult]:
-    """What would stop the run in Dagster; no run may ever get there."""
-    blocking = {spec.name for spec in asset.check_specs if spec.blocking}
-    return [
-        one
-        for one in result.check_results
-        if not one.passed and one.check_name in blocking and one.severity is dg.AssetCheckSeverity.ERROR
-    ]
-
-
-def _config_of(function: Any, values: Mapping[str, object]) -> Any:
-    return inspect.get_annotations(function, eval_str=True)["config"](**values)

@@ -1,6 +1,7 @@
 """What holds for every test: no setting of the person who runs them, a wide screen, and the counts at the end."""
 
 import os
+import signal
 from typing import Any
 
 import pytest
@@ -20,6 +21,8 @@ for _name in list(os.environ):
         if _name.startswith("SNOWFLAKE_"):
             live.SETTINGS[_name] = _value
 os.environ["LEADSCRUB_ENV_FILE"] = ""
+# A shell without job control starts what runs in the background deaf to Ctrl-C, and many tests press it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # Rich asks once, when the command line is first imported.
 os.environ["COLUMNS"] = "300"
 

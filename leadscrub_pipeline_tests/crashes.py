@@ -59,7 +59,7 @@ class Town:
 
 @contextmanager
 def town_in(folder: Path, *, latency: float = 0.004, **settings: object) -> Iterator[Town]:
-    with pytest.MonkeyPatch.context() as patch, graph_in(folder, patch, latency=latency) as graph:
+    with pytest.MonkeyPatch.context() as patch, graph_in(folder, patch, latency=latency, from_nothing=True) as graph:
         for key, numbers in PEOPLE.items():
             people = [person_at(number, seed=SEED) for number in numbers]
             if key == "second":

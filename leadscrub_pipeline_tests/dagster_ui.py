@@ -11,7 +11,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import yaml
 
@@ -100,7 +100,7 @@ def served(deployment: Deployment) -> Iterator[str]:
             # What nobody reads fills the pipe, and then the daemon waits for ever to tell of an error.
             for pipe in (process.stdout, process.stderr):
                 assert pipe is not None
-                threading.Thread(target=pipe.read, daemon=True).start()
+                threading.Thread(target=_copy, args=(pipe,), daemon=True).start()
             yield url
         finally:
             process.send_signal(signal.SIGTERM)
@@ -108,6 +108,12 @@ def served(deployment: Deployment) -> Iterator[str]:
                 process.wait(timeout=120)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+
+def _copy(pipe: IO[str]) -> None:
+    """To what pytest shows of a test that failed."""
+    for line in pipe:
+        sys.stdout.write(line)
 
 
 def ask(url: str, query: str, **variables: Any) -> dict[str, Any]:
@@ -174,7 +180,11 @@ def stale_status(url: str, asset: str, partition: str) -> str:
 
 
 def wait_until(what: Callable[[], bool], *, seconds: float = 300.0) -> None:
+    """Ask again and again, and leave most of the machine to those who are waited for."""
     deadline = time.monotonic() + seconds
-    while not what():
+    while True:
+        asked = time.monotonic()
+        if what():
+            return
         assert time.monotonic() < deadline
-        time.sleep(0.1)
+        time.sleep(max(0.1, 4 * (time.monotonic() - asked)))

@@ -45,7 +45,7 @@ class _Succeeds:
     def run(self, trial: Trial) -> Run:
         run = trial.graph.scrub(KEY, assets=trial.assets)
         assert run.success, run.error
-        tells_nothing_private(trial.graph, run)
+        tells_nothing_private(run)
         return run
 
 

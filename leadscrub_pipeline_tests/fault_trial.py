@@ -19,9 +19,10 @@ from leadscrub_pipeline.simulators.line import Reply
 from leadscrub_pipeline.simulators.phones import PhoneSpace, is_litigator
 from leadscrub_pipeline.warehouse import duckdb_engine
 from leadscrub_pipeline.warehouse.schema import CALLABLE_PHONES, MASTER, SCRUB_EVIDENCE
+from leadscrub_pipeline_tests.asset_calls import ASSETS
 from leadscrub_pipeline_tests.bad_input import deployment, private_people
 from leadscrub_pipeline_tests.fault_judge import Listing, listing_of
-from leadscrub_pipeline_tests.graph import ASSETS, Graph
+from leadscrub_pipeline_tests.graph import Graph
 
 PUBLISHED, CONTACTS, LITIGATORS, FLAGS = 0, 2, 3, 4
 """How many assets of ``leads`` are materialized when the fault comes."""
@@ -113,7 +114,7 @@ def make_template(folder: Path) -> Template:
 @contextlib.contextmanager
 def started(folder: Path) -> Iterator[Graph]:
     """Simulators, two scripts over twelve people each, and a registry that holds a phone of both."""
-    with deployment(folder) as graph:
+    with deployment(folder, from_nothing=True) as graph:
         earlier, people = people_of(EARLIER), people_of(KEY)
         graph.write_source("LEADS_DB.PUBLIC.BEFORE", earlier)
         graph.write_source("LEADS_DB.PUBLIC.LEADS", people)
@@ -167,5 +168,6 @@ def trial_of(template: Template, folder: Path, *, stage: int) -> Iterator[Trial]
     with started(folder) as graph:
         shutil.copytree(template.home(stage), graph.home)
         graph.simulators.ccc.line.sent = []
+        graph.through_dagster = stage == PUBLISHED
         assets = None if stage == PUBLISHED else ASSETS[stage:]
         yield Trial(graph, template, stage, listing_of(graph.registry, fresh=True), assets)

@@ -294,7 +294,7 @@ def test_a_run_in_which_all_went_well_alerts_nobody(desk: Desk) -> None:
 def test_a_vendor_that_fails_gives_one_alert_without_a_value_of_a_lead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with graph_in(tmp_path, monkeypatch) as graph:
+    with graph_in(tmp_path, monkeypatch, through_dagster=True) as graph:
         graph.configure(IDICORE_MAX_RETRIES=0)
         desk = Desk(graph.instance, graph.simulators)
         graph.simulators.idicore.faults.add(Fault("5xx"))
@@ -387,7 +387,7 @@ def test_the_daily_message_knows_what_is_still_failed_and_what_was_held_back(des
 def test_all_is_well_after_a_scrub_and_the_lists_age_is_announced_when_it_is_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with graph_in(tmp_path, monkeypatch) as graph:
+    with graph_in(tmp_path, monkeypatch, through_dagster=True) as graph:
         desk = Desk(graph.instance, graph.simulators)
         graph.scrub("leads")
         desk.tick(UPKEEP)
@@ -543,7 +543,7 @@ def test_the_first_look_announces_no_backfill(running: Simulators, monkeypatch: 
 
 
 def test_a_digest_counts_leads_and_money_of_failed_runs_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with graph_in(tmp_path, monkeypatch) as graph:
+    with graph_in(tmp_path, monkeypatch, through_dagster=True) as graph:
         graph.write_script("first", "SELECT * FROM LEADS_DB.PUBLIC.LEADS WHERE ADDRESS < '5'")
         graph.write_script("second", "SELECT * FROM LEADS_DB.PUBLIC.LEADS WHERE ADDRESS >= '5'")
         desk = Desk(graph.instance, graph.simulators)

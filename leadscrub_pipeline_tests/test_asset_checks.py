@@ -43,7 +43,7 @@ OF_BOTH_FLAGS = {"every_clear_phone_has_evidence", "few_phones_are_unknown"}
 
 @pytest.fixture
 def graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Graph]:
-    with graph_in(tmp_path, monkeypatch) as made:
+    with graph_in(tmp_path, monkeypatch, through_dagster=True) as made:
         yield made
 
 

@@ -1,4 +1,4 @@
-"""Vendors that answer badly or not at all, through Dagster runs: nothing is paid twice, nothing is read as clear."""
+"""Vendors that answer badly or not at all, over runs: nothing is paid twice, nothing is read as clear."""
 
 import json
 import sqlite3
@@ -6,7 +6,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 
-import dagster as dg
 import pytest
 
 from leadscrub_pipeline.simulators import Fault
@@ -83,7 +82,7 @@ def test_each_bad_answer_of_idicore_is_asked_about_once_more_and_harms_no_other_
     assert graph.billed - billed == run.counts["lookups_paid"] + run.counts["lookups_unknown"]
     the_ledger_has_the_bill(graph)
     no_flag_is_false_unanswered(graph, "answers")
-    tells_nothing_private(graph, run)
+    tells_nothing_private(run)
 
 
 def test_a_lead_whose_answers_stay_bad_is_held_and_not_asked_about_for_ever(graph: Graph) -> None:
@@ -173,10 +172,10 @@ def test_when_the_sign_in_is_down_the_step_fails_by_name_and_nothing_is_billed(g
     new_script(graph, key, 20)
     before = graph.billed
     graph.simulators.idicore.faults.add(Fault(kind, operation="sign_in"))
-    fails(graph, key, "enriched_contacts", "idiCORE did not recover")
+    run = fails(graph, key, "enriched_contacts", "idiCORE did not recover")
     assert graph.billed == before
     with graph.ledger() as ledger:
-        counts = ledger.lookups_of_run(graph.instance.get_runs()[0].run_id)
+        counts = ledger.lookups_of_run(run.run_id)
         assert (counts["sent"], counts["claimed"], counts["unknown"]) == (0, 0, 0)
 
 
@@ -266,7 +265,7 @@ def test_a_failed_or_false_batch_of_ccc_is_never_read_as_not_a_litigator(graph: 
     assert len(unknown) > 30
     reasons = {json.loads(row["additional_data"])["provenance"]["null_reasons"]["in_litigator_list"] for row in unknown}
     assert reasons <= set().union(*CCC_FAULTS.values())
-    tells_nothing_private(graph, run)
+    tells_nothing_private(run)
     graph.simulators.ccc.faults.clear()
     billed = graph.billed
     run = graph.scrub("batches")
@@ -372,8 +371,7 @@ def test_two_runs_at_once_that_want_the_same_people_are_charged_once(graph: Grap
     runs: list[Run] = []
 
     def scrub(key: str) -> None:
-        with dg.DagsterInstance.ephemeral() as instance:
-            runs.append(Graph(graph.folder, graph.simulators, graph.patch, instance).scrub(key))
+        runs.append(graph.scrub(key))
 
     threads = [threading.Thread(target=scrub, args=(key,)) for key in ("left", "right")]
     for thread in threads:

@@ -92,7 +92,7 @@ def test_a_script_that_may_not_run_is_refused_by_place_and_nothing_is_written(
 ) -> None:
     before = state(graph)
     graph.write_script("leads", sql)
-    error = fails(graph, "leads", "raw_leads", "leads.sql", *words)
+    error = fails(graph, "leads", "raw_leads", "leads.sql", *words).error
     assert "/etc/passwd" not in error
     assert state(graph) == before
 
@@ -249,7 +249,7 @@ def test_one_lead_with_three_hundred_columns_keeps_them_all(graph: Graph) -> Non
     (row,) = published(graph, "wide")
     extra = additional(row)
     assert [extra[f"c{number}"] for number in range(294)] == list(range(294))
-    tells_nothing_private(graph, run)
+    tells_nothing_private(run)
 
 
 def test_extra_columns_of_any_type_and_name_are_strict_json(graph: Graph) -> None:
@@ -312,7 +312,7 @@ def test_names_of_all_kinds_are_kept_unchanged_or_rejected_with_a_reason(graph: 
         f"SELECT first_name, last_name, reason FROM {REJECTED_LEADS.full_name} WHERE partition_key = 'unicode'"
     )
     assert {(first, last): reason for first, last, reason in rejected} == {n: r for n, r in reasons.items() if r}
-    tells_nothing_private(graph, run)
+    tells_nothing_private(run)
 
 
 HEADER = b"FIRST_NAME,LAST_NAME,ADDRESS,ZIP\n"

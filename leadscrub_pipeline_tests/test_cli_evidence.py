@@ -18,7 +18,8 @@ from leadscrub_pipeline.ledger import Ledger
 from leadscrub_pipeline.settings import load_settings
 from leadscrub_pipeline.warehouse.duckdb import DuckdbWarehouse
 from leadscrub_pipeline.warehouse.schema import CALLABLE_PHONES, ENRICHED_CONTACTS, MASTER, SCRUB_EVIDENCE
-from leadscrub_pipeline_tests.children import ASSETS, Order, environment, scrub
+from leadscrub_pipeline_tests.asset_calls import ASSETS
+from leadscrub_pipeline_tests.children import Order, environment, scrub
 from leadscrub_pipeline_tests.command_line import Answer, demo_settings, leadscrub
 from leadscrub_pipeline_tests.evidence_making import check_of, write_chain
 from leadscrub_pipeline_tests.graph import Graph, graph_in, people

@@ -11,7 +11,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -255,7 +254,6 @@ def test_rows_of_a_killed_run_that_were_changed_are_not_sealed_and_the_next_run_
 
 
 def test_verdicts_are_never_stored_without_their_evidence(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dg.RetryPolicy, "calculate_delay", lambda _policy, _attempt: 0)
 
     def stop(point: str) -> None:
         if point == "answers.before_commit":

@@ -13,7 +13,7 @@ from leadscrub_pipeline_tests.graph import Graph, flags, graph_in, people
 
 @pytest.fixture
 def graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Graph]:
-    with graph_in(tmp_path, monkeypatch) as made:
+    with graph_in(tmp_path, monkeypatch, through_dagster=True) as made:
         yield made
 
 

@@ -13,7 +13,8 @@ from leadscrub_pipeline.deployment import open_warehouse, read_ledger
 from leadscrub_pipeline.settings import load_settings
 from leadscrub_pipeline.simulators.leads import CAMPAIGN, HOMEOWNERS, INQUIRIES, DemoAmounts, make_demo_sources
 from leadscrub_pipeline.steps.preview import Preview, preview_scripts
-from leadscrub_pipeline_tests.children import ASSETS, Order, environment, scrub
+from leadscrub_pipeline_tests.asset_calls import ASSETS
+from leadscrub_pipeline_tests.children import Order, environment, scrub
 from leadscrub_pipeline_tests.graph import Graph, graph_in, people
 
 

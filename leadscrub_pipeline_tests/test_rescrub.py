@@ -93,7 +93,6 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Graph]:
 @pytest.fixture
 def graph(published: Graph, monkeypatch: pytest.MonkeyPatch) -> Graph:
     """The same as it was published; a failed op is tried again at once."""
-    monkeypatch.setattr(dg.RetryPolicy, "calculate_delay", lambda _policy, _attempt: 0)
     shutil.rmtree(published.home)
     shutil.copytree(published.folder / "kept", published.home)
     published.write_registry()

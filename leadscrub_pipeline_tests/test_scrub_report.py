@@ -27,7 +27,8 @@ from leadscrub_pipeline.warehouse.report_figures import (
     read_figures,
 )
 from leadscrub_pipeline.warehouse.schema import ENRICHED_CONTACTS, PHONE_VERDICTS, RAW_LEADS, REJECTED_LEADS
-from leadscrub_pipeline_tests.graph import ASSETS, Graph, Run, graph_in, people
+from leadscrub_pipeline_tests.asset_calls import ASSETS
+from leadscrub_pipeline_tests.graph import Graph, Run, graph_in, people
 
 pytestmark = pytest.mark.long
 

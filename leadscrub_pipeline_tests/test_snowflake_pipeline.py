@@ -17,7 +17,8 @@ from leadscrub_pipeline.settings import load_settings
 from leadscrub_pipeline.simulators.leads import make_demo_sources
 from leadscrub_pipeline.warehouse.preparation import apply, pending_changes
 from leadscrub_pipeline.warehouse.schema import MASTER
-from leadscrub_pipeline_tests.graph import ASSETS, IDENTITY, Graph, Run, graph_in, people
+from leadscrub_pipeline_tests.asset_calls import ASSETS
+from leadscrub_pipeline_tests.graph import IDENTITY, Graph, Run, graph_in, people
 from leadscrub_pipeline_tests.snowflake_server import Account
 
 PROJECT = Path(__file__).parent.parent

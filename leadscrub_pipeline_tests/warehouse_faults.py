@@ -14,9 +14,9 @@ import duckdb
 from leadscrub_pipeline import failpoints
 from leadscrub_pipeline.warehouse import duckdb_engine
 from leadscrub_pipeline.warehouse.schema import CALLABLE_PHONES, MASTER, PHONE_VERDICTS, SLICES
+from leadscrub_pipeline_tests.asset_calls import ASSETS
 from leadscrub_pipeline_tests.fault_makers import Make, as_nobody_special, meanwhile, settings
 from leadscrub_pipeline_tests.fault_trial import KEY, Trial, people_of
-from leadscrub_pipeline_tests.graph import ASSETS
 
 
 def path_of(trial: Trial) -> Path:

@@ -9,7 +9,8 @@ import pytest
 import time_machine
 
 from leadscrub_pipeline.definitions import defs
-from leadscrub_pipeline_tests.children import ASSETS, Order, Report
+from leadscrub_pipeline_tests.asset_calls import ASSETS
+from leadscrub_pipeline_tests.children import Order, Report
 
 
 def execute(order: Order, *, row_limit: int | None, include: bool) -> tuple[str, Report]:

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from leadscrub_pipeline.failpoints import POINTS
 from leadscrub_pipeline.simulators import Fault
-from leadscrub_pipeline_tests.children import ASSETS, Kill, Strike
+from leadscrub_pipeline_tests.asset_calls import ASSETS
+from leadscrub_pipeline_tests.children import Kill, Strike
 from leadscrub_pipeline_tests.histories.cast import UNUSABLE, Row, Somebody, make_cast
 
 EVERYONE: Final = "everyone"

@@ -22,13 +22,13 @@ import pytest
 from aiohttp import web
 
 from leadscrub_pipeline.assets.options import AlreadyProcessed
-from leadscrub_pipeline.deployment import open_ledger, open_warehouse
 from leadscrub_pipeline.ledger import Ledger
-from leadscrub_pipeline.settings import load_settings
 from leadscrub_pipeline.simulators import Simulators
 from leadscrub_pipeline.simulators.idicore import SEARCH_PATH, IdicoreSimulator
 from leadscrub_pipeline.simulators.phones import AREA_CODES, PhoneSpace
-from leadscrub_pipeline_tests.children import ASSETS, Child, Kill, Order, Report, Strike
+from leadscrub_pipeline_tests.asset_calls import ASSETS
+from leadscrub_pipeline_tests.children import Child, Kill, Order, Report, Strike
+from leadscrub_pipeline_tests.empty_home import place_empty_home
 from leadscrub_pipeline_tests.histories import dagster_runs
 from leadscrub_pipeline_tests.histories.cast import Oracle, Row
 from leadscrub_pipeline_tests.histories.events import (
@@ -388,28 +388,9 @@ def world_of(history: History, folder: Path, *, say: Callable[[str], None] = lam
             world.stock(script, rows)
         world.place_registry(Registry("fresh", 0.2))
         if not history.from_nothing:
-            _copy_empty_home(world)
+            with world.environment_in_place():
+                place_empty_home(world.home)
         yield world
-
-
-_empty: dict[str, bytes] = {}
-
-
-def _copy_empty_home(world: World) -> None:
-    """An empty ledger and warehouse, made once a process and copied."""
-    if not _empty:
-        with world.environment_in_place():
-            settings = load_settings()
-            open_ledger(settings).close()
-            with open_warehouse(settings).session():
-                pass
-        _empty.update({path.name: path.read_bytes() for path in world.home.iterdir() if path.is_file()})
-        return
-    world.home.mkdir(mode=0o700)
-    for name, content in _empty.items():
-        path = world.home / name
-        path.touch(mode=0o600)
-        path.write_bytes(content)
 
 
 def _fill_old(connection: sqlite3.Connection, listed: frozenset[str], without: frozenset[str]) -> None:
