@@ -41,8 +41,9 @@ style: $(STAMP)
 test: $(STAMP) ## ruff, mypy strict and all tests but the long ones, in parallel
 	@$(MAKE) --no-print-directory -j2 --output-sync=target style tests
 
+# One worker more than there are cores: some tests wait for a daemon or a vendor.
 tests: $(STAMP)
-	@$(BIN)/pytest -n auto --dist worksteal -m "not long and not live" -q
+	@$(BIN)/pytest -n $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )) --dist worksteal -m "not long and not live" -q
 
 test-long: $(STAMP) ## the tests that take longer than make test allows
 	@$(BIN)/pytest -n auto --dist worksteal -m long -q --timeout 3600

@@ -57,7 +57,6 @@ def here(tmp_path: Path) -> Iterator[Served]:
             yield Served(made, settings, instance)
 
 
-@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_it_runs_by_itself(here: Served) -> None:
     with served(here.deployment) as url:

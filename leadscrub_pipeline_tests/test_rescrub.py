@@ -26,8 +26,6 @@ from leadscrub_pipeline.warehouse import results
 from leadscrub_pipeline.warehouse.schema import PHONE_VERDICTS, PUBLISHED_IDENTITIES, SCRUB_EVIDENCE, WITHDRAWALS
 from leadscrub_pipeline_tests.graph import Graph, flags, graph_in, people
 
-pytestmark = pytest.mark.long
-
 UNCHANGED = ("record_id", "job_id", "job_name", "table_id", "table_title", "processed_at", "first_name", "last_name",
              "address", "city", "state", "zip_code", "phone_1", "phone_2", "phone_3", "email_1")  # fmt: skip
 
