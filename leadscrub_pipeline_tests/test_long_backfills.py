@@ -43,6 +43,7 @@ def served_on(
         made.environment |= {"IDICORE_MAX_WORKERS": "2", "IDICORE_MIN_WORKERS": "2"}
         if storage == "SQLite":
             shorten_waits(made)
+            assert made.command("setup").code == 0
             with made.instance() as instance:
                 yield Served(made, folder / "settings.env", instance)
             return
@@ -50,6 +51,7 @@ def served_on(
             made.environment |= settings_on(server)
             shorten_waits(made, "deploy/dagster.yaml")
             patch.setenv("DAGSTER_POSTGRES_URL", server.url("dagster"))
+            assert made.command("setup").code == 0
             with made.instance() as instance:
                 yield Served(made, folder / "settings.env", instance)
 
