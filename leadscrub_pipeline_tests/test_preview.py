@@ -20,7 +20,7 @@ from leadscrub_pipeline_tests.graph import Graph, graph_in, people
 
 @pytest.fixture
 def graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Graph]:
-    with graph_in(tmp_path, monkeypatch) as made:
+    with graph_in(tmp_path, monkeypatch, from_nothing=True) as made:
         yield made
 
 
