@@ -40,13 +40,18 @@ def _tick(sensor: Any, repository: Any, instance: Any, cursor: str | None) -> tu
     resources = {name: every[name] for name in sensor.required_resource_keys}
     context = dg.build_sensor_context(instance=instance, cursor=cursor, resources=resources, repository_def=repository)
     started = time.monotonic()
-    with dg.partition_loading_context(dynamic_partitions_store=instance):
-        data = sensor.evaluate_tick(context)
-    for request in data.dynamic_partitions_requests or []:
+    if isinstance(sensor, dg.RunStatusSensorDefinition):
+        cursor = sensor.evaluate_tick(context).cursor
+        return time.monotonic() - started, cursor
+    result = sensor(context)
+    if not isinstance(result, dg.SensorResult):
+        assert isinstance(result, dg.SkipReason), f"{sensor.name} gave {type(result).__name__}"
+        return time.monotonic() - started, context.cursor
+    for request in result.dynamic_partitions_requests or []:
         instance.add_dynamic_partitions(request.partitions_def_name, list(request.partition_keys))
-    for event in data.asset_events or []:
+    for event in result.asset_events or []:
         instance.report_runless_asset_event(event)
-    return time.monotonic() - started, data.cursor
+    return time.monotonic() - started, result.cursor
 
 
 @contextmanager
