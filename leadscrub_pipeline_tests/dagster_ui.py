@@ -9,7 +9,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -112,8 +112,9 @@ def served(deployment: Deployment) -> Iterator[str]:
 
 def _copy(pipe: IO[str]) -> None:
     """To what pytest shows of a test that failed."""
-    for line in pipe:
-        sys.stdout.write(line)
+    with suppress(ValueError):  # what was shown to is closed when the test is over
+        for line in pipe:
+            sys.stdout.write(line)
 
 
 def ask(url: str, query: str, **variables: Any) -> dict[str, Any]:

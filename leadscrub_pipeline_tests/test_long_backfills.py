@@ -98,8 +98,8 @@ def test_a_backfill_over_thirty_scripts_that_is_cancelled_half_way_and_launched_
         assert here.most_at_once("enriched_contacts") == POOL_LIMITS["idicore"]
         assert slots_taken(here.instance) == dict.fromkeys(POOL_LIMITS, 0)
         assert here.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED])) == []
-    # An orderly stop leaves no request of unknown outcome behind.
-    assert here.deployment.command("ledger", "unknown", "list", "--json").json == []
+        # An orderly stop leaves no request of unknown outcome behind.
+        assert here.deployment.command("ledger", "unknown", "list", "--json").json == []
     assert here.deployment.billed == paid
     assert max(here.deployment.simulators.idicore.bill.by_person().values()) == 1
 
