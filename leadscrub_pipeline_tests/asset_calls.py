@@ -4,6 +4,7 @@ What Dagster makes of them is the business of the tests that run the job.
 """
 
 import inspect
+import traceback
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any, Final
@@ -28,7 +29,10 @@ class _Log:
     def info(self, text: str) -> None:
         self._say(text)
 
-    warning = error = debug = info
+    def warning(self, text: str) -> None:
+        self._say(f"warning: {text}")
+
+    error = debug = info
 
 
 class _Run:
@@ -59,8 +63,8 @@ class _Context:
         self.instance = _NoHistory()
         self.asset_key = dg.AssetKey("leads")
 
-    def log_event(self, _event: object) -> None:
-        return
+    def log_event(self, event: object) -> None:
+        self.log.info(repr(event))
 
 
 def call_asset(
@@ -84,7 +88,7 @@ def call_asset(
     wanted = {key: resources[key] for key in asset.op.required_resource_keys}
     if "config" in inspect.signature(function).parameters:
         wanted["config"] = inspect.get_annotations(function, eval_str=True)["config"](
-            **(config or {} if name == "raw_leads" else {})
+            **(config if name == "raw_leads" else {})
         )
     context = _Context(partition_key, run_id, say)
     tries = asset.op.retry_policy.max_retries if tries_again and asset.op.retry_policy is not None else 0
@@ -96,9 +100,16 @@ def call_asset(
             if not failure.allow_retries or tries == 0:
                 raise
             tries -= 1
+            say("".join(traceback.format_exception(failure)))
+    say(repr(result.check_results))
     for claim in _broken_claims(asset, result):
         raise BrokenClaim(f"{claim.check_name} does not hold: {claim.description}")
     return {key: getattr(value, "value", value) for key, value in result.metadata.items()}
+
+
+def sentence_of(error: Exception) -> str:
+    """What an error of ours, or the failure that Dagster is given for it, says to a person."""
+    return (error.description if isinstance(error, dg.Failure) else None) or str(error)
 
 
 def _broken_claims(asset: dg.AssetsDefinition, result: Any) -> list[dg.AssetCheckResult]:

@@ -27,7 +27,7 @@ from leadscrub_pipeline import failpoints
 from leadscrub_pipeline.deployment import open_ledger
 from leadscrub_pipeline.errors import LeadscrubError
 from leadscrub_pipeline.settings import load_settings
-from leadscrub_pipeline_tests.asset_calls import ASSETS, call_asset
+from leadscrub_pipeline_tests.asset_calls import ASSETS, call_asset, sentence_of
 
 _OURS: Final = ("LEADSCRUB_", "IDICORE_", "CCC_", "DNC_", "NTFY_", "ETL_", "SNOWFLAKE_", "LOG_LEVEL")
 
@@ -268,7 +268,7 @@ def _run_assets(order: Order, say: Any) -> int:
         except KeyboardInterrupt:
             return 130
         except (dg.Failure, LeadscrubError) as error:
-            say("failure", name, (error.description if isinstance(error, dg.Failure) else None) or str(error))
+            say("failure", name, sentence_of(error))
             return 1
         except Exception:  # noqa: BLE001 - the process's edge: the test is told
             say("defect", name, traceback.format_exc())

@@ -27,7 +27,7 @@ from leadscrub_pipeline.settings import load_settings
 from leadscrub_pipeline.simulators import Simulators
 from leadscrub_pipeline.warehouse.protocol import Session
 from leadscrub_pipeline.warehouse.schema import CALLABLE_PHONES, MASTER
-from leadscrub_pipeline_tests.asset_calls import ASSETS, BrokenClaim, call_asset
+from leadscrub_pipeline_tests.asset_calls import ASSETS, BrokenClaim, call_asset, sentence_of
 from leadscrub_pipeline_tests.empty_home import place_empty_home
 from leadscrub_pipeline_tests.sums import check_sums
 
@@ -183,13 +183,13 @@ class Graph:
 
 def _call_assets(key: str, assets: Sequence[str], config: Mapping[str, object]) -> Run:
     run = Run(str(uuid4()), success=True, metadata={})
-    told: list[object] = []
+    told: list[object] = [run.run_id]
     for name in assets:
         try:
             run.metadata[name] = call_asset(name, key, run.run_id, config=config, say=told.append, tries_again=True)
         except (dg.Failure, LeadscrubError, BrokenClaim) as error:
             run.success, run.failed_step = False, name
-            run.error = (error.description if isinstance(error, dg.Failure) else None) or str(error)
+            run.error = sentence_of(error)
             told += traceback.format_exception(error)
             break
     run.told = "\n".join(map(str, [*told, run.metadata]))

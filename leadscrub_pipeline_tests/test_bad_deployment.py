@@ -160,7 +160,7 @@ def test_a_cap_ends_a_run_green_with_a_warning_and_the_rest_comes_later(graph: G
     assert (run.counts["published"], run.counts["deferred"], graph.billed - billed) == (5, 7, 5)
     reason = "run_cap" if cap == "run" else "daily_budget"
     assert run.metadata["enriched_contacts"]["deferred_or_held_by_reason"] == {reason: 7}
-    assert "coming again by themselves" in run.told
+    assert "warning: Not published now, and coming again by themselves" in run.told
     run = graph.scrub(key)
     assert (run.counts["published"], run.counts["already_processed"], graph.billed - billed) == (7, 5, 12)
     assert len(published(graph, key)) == 12
