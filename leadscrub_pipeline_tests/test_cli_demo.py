@@ -5,20 +5,23 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 from typer.testing import CliRunner
 
+from leadscrub_pipeline.cli import dev
 from leadscrub_pipeline.cli.app import app
 from leadscrub_pipeline.cli.demo_home import demo_deployment
-from leadscrub_pipeline.cli.dev import _free_port
 from leadscrub_pipeline.errors import UnavailableError
-from leadscrub_pipeline.settings import load_settings
+from leadscrub_pipeline.settings import Settings, load_settings
 from leadscrub_pipeline_tests.cli_deployment import started
 from leadscrub_pipeline_tests.sums import check_sums
 
@@ -86,8 +89,56 @@ def test_the_usual_port_gives_way_and_a_wanted_one_does_not() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(UnavailableError, match=str(port)):
-            _free_port(port)
-    assert _free_port(None) > 0
+            dev._free_port(port)
+    assert dev._free_port(None) > 0
+
+
+_SLOW_SERVER = """
+import socket, sys, time
+time.sleep(0.5)
+try:
+    with socket.create_server(("127.0.0.1", int(sys.argv[1]))):
+        time.sleep(60)
+except OSError:
+    sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_a_port_that_somebody_takes_while_the_webserver_loads_is_not_taken_for_our_own(
+    wanted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = dev._bound(0)
+    assert free
+    with ExitStack() as stack:
+
+        def start(_: Settings, port: int) -> dev.Child:
+            if port == free:  # another deployment was quicker
+                stack.enter_context(socket.create_server((dev.HOST, port)))
+            return dev.Child(
+                "ui", stack.enter_context(_ended(subprocess.Popen([sys.executable, "-c", _SLOW_SERVER, str(port)])))
+            )
+
+        monkeypatch.setattr(dev, "USUAL_PORT", free)
+        monkeypatch.setattr(dev, "_webserver", start)
+        children: list[dev.Child] = []
+        if wanted:
+            with pytest.raises(UnavailableError, match=f"Port {free} is taken"):
+                dev._start_ui(children, Settings(_env_file=None), free, [])
+            return
+        port = dev._start_ui(children, Settings(_env_file=None), None, [])
+        assert port != free
+        assert [child.process.poll() for child in children] == [None]
+        socket.create_connection((dev.HOST, port), timeout=5).close()
+
+
+@contextmanager
+def _ended(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_simulated_vendors_serve_until_they_are_told_to_stop(tmp_path: Path) -> None:

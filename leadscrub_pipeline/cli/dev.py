@@ -10,8 +10,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -105,14 +103,14 @@ def _serve(stack: ExitStack, *, port: int | None, demo: bool | None, postgres: b
     settings = load_settings()
     with open_instance(settings):
         pass
-    chosen = _free_port(port)
-    children = stack.enter_context(_children(settings, chosen))
-    watched = children if server is None else [*children, Child("postgres", server.process)]
-    _wait_until_served(chosen, watched)
+    children = stack.enter_context(_children())
+    children.append(_daemon(settings))
+    others = [] if server is None else [Child("postgres", server.process)]
+    chosen = _start_ui(children, settings, port, others)
     if server is not None:
         _tell_of(server)
     err.print(f"Dagster's UI: [bold]http://{HOST}:{chosen}[/] (Ctrl-C ends it)", highlight=False)
-    _wait_for_an_end(watched)
+    _wait_for_an_end([*children, *others])
 
 
 @contextmanager
@@ -147,64 +145,107 @@ def _tell_of(server: PostgresServer) -> None:
 def _free_port(wanted: int | None) -> int:
     """Raises UnavailableError when the port that was asked for is taken."""
     for port in (wanted or USUAL_PORT, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                if wanted is not None:
-                    raise UnavailableError(f"Port {wanted} is taken. Choose another one with --port.") from None
-                note(f"Port {port} is taken; using a free one.")
-                continue
-            found: int = probe.getsockname()[1]
+        if found := _bound(port):
             return found
+        if wanted is not None:
+            raise UnavailableError(f"Port {wanted} is taken. Choose another one with --port.")
+        note(f"Port {port} is taken; using a free one.")
     raise UnavailableError("No port is free on this machine.")
 
 
+def _bound(port: int) -> int | None:
+    """The port that could be listened on, any for 0; None when it is taken."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return None
+        found: int = probe.getsockname()[1]
+        return found
+
+
 @contextmanager
-def _children(settings: Settings, port: int) -> Iterator[list[Child]]:
-    workspace = str(project_path("workspace.yaml"))
-    quiet = "debug" if settings.log_level == "DEBUG" else "warning"
-    commands = {
-        "dagster-webserver": [
-            "--workspace", workspace, "--host", HOST, "--port", str(port),
-            "--log-level", "warning", "--dagster-log-level", quiet, "--code-server-log-level", quiet,
-            "--suppress-warnings",
-        ],
-        "dagster-daemon": [
-            # A new instance has no cursors yet, and the daemon warns of each.
-            "run", "--workspace", workspace, "--log-level", "debug" if quiet == "debug" else "error",
-            "--code-server-log-level", quiet,
-        ],
-    }  # fmt: skip
+def _children() -> Iterator[list[Child]]:
+    """What is put into the list ends with the block."""
     children: list[Child] = []
     try:
-        for name, arguments in commands.items():
-            program = Path(sys.executable).with_name(name)
-            process = subprocess.Popen(  # noqa: S603 - our own programs and constant arguments
-                [program, *arguments],
-                env=os.environ | dagster_environment(settings) | {"PYTHONWARNINGS": "ignore"},
-                umask=0o077,
-                stdin=subprocess.DEVNULL,
-                # Ctrl-C reaches this process only: it ends its children in order, and they their runs.
-                start_new_session=True,
-            )
-            children.append(Child(name, process))
         yield children
     finally:
         _stop(children)
 
 
-def _wait_until_served(port: int, children: Sequence[Child]) -> None:
+def _daemon(settings: Settings) -> Child:
+    # A new instance has no cursors yet, and the daemon warns of each.
+    level = "debug" if settings.log_level == "DEBUG" else "error"
+    return _started(settings, "dagster-daemon", "run", "--log-level", level)
+
+
+def _webserver(settings: Settings, port: int) -> Child:
+    quiet = _quiet(settings)
+    return _started(
+        settings, "dagster-webserver", "--host", HOST, "--port", str(port),
+        "--log-level", "warning", "--dagster-log-level", quiet, "--suppress-warnings",
+    )  # fmt: skip
+
+
+def _started(settings: Settings, name: str, *arguments: str) -> Child:
+    workspace = str(project_path("workspace.yaml"))
+    process = subprocess.Popen(  # noqa: S603 - our own programs and constant arguments
+        [
+            Path(sys.executable).with_name(name),
+            *arguments,
+            *("--workspace", workspace, "--code-server-log-level", _quiet(settings)),
+        ],
+        env=os.environ | dagster_environment(settings) | {"PYTHONWARNINGS": "ignore"},
+        umask=0o077,
+        stdin=subprocess.DEVNULL,
+        # Ctrl-C reaches this process only: it ends its children in order, and they their runs.
+        start_new_session=True,
+    )
+    return Child(name, process)
+
+
+def _quiet(settings: Settings) -> str:
+    return "debug" if settings.log_level == "DEBUG" else "warning"
+
+
+def _start_ui(children: list[Child], settings: Settings, wanted: int | None, others: Sequence[Child]) -> int:
+    """The port on which our own webserver answers.
+
+    It takes its seconds to load, in which another process may take the port that was free; then it ends,
+    and the next port is tried.
+    """
+    while True:
+        port = _free_port(wanted)
+        webserver = _webserver(settings, port)
+        children.append(webserver)
+        if _comes_to_listen(webserver, port, [*children, *others]):
+            return port
+        children.remove(webserver)
+
+
+def _comes_to_listen(webserver: Child, port: int, watched: Sequence[Child]) -> bool:
+    """False when it has ended because somebody else listens on its port."""
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
-        _require_alive(children)
-        try:
-            with urllib.request.urlopen(f"http://{HOST}:{port}/server_info", timeout=2):
-                return
-        except (urllib.error.URLError, TimeoutError, ConnectionError):
-            time.sleep(0.25)
+        if webserver.process.poll() is not None and _bound(port) is None:
+            return False
+        _require_alive(watched)
+        if _listens(webserver, port):
+            return True
+        time.sleep(0.25)
     note(f"The UI has not answered within {_START_SECONDS} seconds; still waiting for it.")
+    return True
+
+
+def _listens(child: Child, port: int) -> bool:
+    """Whether this process does: an answer on the port may be that of another deployment."""
+    try:
+        found = psutil.Process(child.process.pid).net_connections(kind="tcp")
+    except psutil.Error:  # it has just ended
+        return False
+    return any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in found)
 
 
 def _wait_for_an_end(children: Sequence[Child]) -> None:
