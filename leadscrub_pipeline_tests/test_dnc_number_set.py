@@ -12,6 +12,7 @@ from leadscrub_pipeline.dnc.number_set import NumberSet, NumberSetDraft
 from leadscrub_pipeline.errors import UnavailableError
 
 EDGES = [0, 7, 8, 9_999_999, 10_000_000, 2_125_550_123, 2_125_550_124, 9_999_999_999]
+CODES = [*range(3), 212, 310, 999]
 number = st.one_of(st.sampled_from(EDGES), st.integers(2_125_550_100, 2_125_550_130), st.integers(0, 9_999_999_999))
 step = st.tuples(st.booleans(), st.lists(number, max_size=20))
 
@@ -29,7 +30,7 @@ def draft_of(path: Path, numbers: object) -> Path:
 
 
 @given(steps=st.lists(step, max_size=6), few=st.sampled_from([0, 5, 200_000]))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_a_set_holds_what_was_added_and_not_removed_whichever_way_bits_are_set(
     steps: list[tuple[bool, list[int]]], few: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -56,18 +57,18 @@ def test_the_same_numbers_have_the_same_hash_however_they_came(tmp_path: Path) -
         for n in reversed(EDGES):
             draft.add(array([n, n, 3_105_550_150]))
         draft.remove(array([3_105_550_150]))
-        two = draft.finish(range(number_set.AREA_CODES))
+        two = draft.finish(CODES)
     assert number_set.read_contents(one).sha256 == two.sha256
     with NumberSetDraft(tmp_path / "three") as draft:
         draft.add(array([*EDGES[:-1], 9_999_999_998]))
-        assert draft.finish(range(number_set.AREA_CODES)).sha256 != two.sha256
+        assert draft.finish(CODES).sha256 != two.sha256
 
 
 def test_a_copy_holds_the_same_and_nothing_of_what_was_there(tmp_path: Path) -> None:
     with NumberSet.open(draft_of(tmp_path / "one", EDGES)) as one, NumberSetDraft(tmp_path / "two") as draft:
         draft.add(array([3_105_550_150]))
         draft.copy(one)
-        assert draft.finish(range(number_set.AREA_CODES)) == one.contents
+        assert draft.finish(CODES) == one.contents
 
 
 def test_a_draft_that_was_not_finished_or_a_damaged_file_is_no_set(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from leadscrub_pipeline.dnc.number_set import Numbers
-from leadscrub_pipeline.dnc.text_lists import is_in_plan
+from leadscrub_pipeline.dnc.text_lists import UNREADABLE, is_in_plan
 from leadscrub_pipeline.errors import UnavailableError
 
 _COLUMNS: Final = ("number", "time", "action")
@@ -76,15 +76,7 @@ def read_changes(path: Path) -> Changes:
                 column_types=dict.fromkeys(_COLUMNS, pa.binary()), strings_can_be_null=False, check_utf8=False
             ),
         )
-    except (
-        OSError,
-        EOFError,
-        RuntimeError,
-        NotImplementedError,
-        zipfile.BadZipFile,
-        zlib.error,
-        pa.ArrowException,
-    ) as error:
+    except (*UNREADABLE, pa.ArrowException) as error:
         raise UnavailableError(
             f"The change list {path.name} cannot be read: {type(error).__name__}. Download it again."
         ) from None
