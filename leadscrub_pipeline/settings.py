@@ -218,6 +218,22 @@ class Settings(BaseSettings):
         description="A list past its age or of unknown age: fail the step, or leave absent numbers unknown.",
     )
 
+    dnc_subscription: SecretStr | None = Field(
+        None, description="Subscription account number at the FTC; lists that are built say it, masked."
+    )
+    dnc_max_shrink_share: float = Field(
+        0.05, ge=0, lt=1, description="Share of its numbers that a next list, or an area code of it, may lose."
+    )
+    dnc_max_reject_share: float = Field(
+        0.001, ge=0, lt=1, description="Share of a downloaded list's lines that may be no number."
+    )
+    dnc_max_gap_hours: int = Field(
+        48, ge=1, description="Hours without a change between the list in place and a change list."
+    )
+    dnc_keep_days: int = Field(
+        1827, ge=31, description="Days for which it is kept what stood on a list that was replaced (16 CFR 310.5)."
+    )
+
     # --- switches back to the old way ----------------------------------------------------
     etl_batch_size: int = Field(200, ge=1, le=10_000, description="Leads claimed from the ledger in one transaction.")
     etl_use_database_filtering: bool = Field(

@@ -12,7 +12,6 @@ from leadscrub_pipeline.dnc.number_set import NumberSet, NumberSetDraft
 from leadscrub_pipeline.errors import UnavailableError
 
 EDGES = [0, 7, 8, 9_999_999, 10_000_000, 2_125_550_123, 2_125_550_124, 9_999_999_999]
-CODES = [*range(3), 212, 310, 999]
 number = st.one_of(st.sampled_from(EDGES), st.integers(2_125_550_100, 2_125_550_130), st.integers(0, 9_999_999_999))
 step = st.tuples(st.booleans(), st.lists(number, max_size=20))
 
@@ -22,10 +21,9 @@ def array(numbers: object) -> np.ndarray:
 
 
 def draft_of(path: Path, numbers: object) -> Path:
-    given_numbers = array(numbers)
     with NumberSetDraft(path) as draft:
-        draft.add(given_numbers)
-        draft.finish({int(code) for code in given_numbers // number_set.AREA})
+        draft.add(array(numbers))
+        draft.finish()
     return path
 
 
@@ -42,7 +40,7 @@ def test_a_set_holds_what_was_added_and_not_removed_whichever_way_bits_are_set(
         for present, numbers in steps:
             draft.add(array(numbers)) if present else draft.remove(array(numbers))
             model = model | set(numbers) if present else model - set(numbers)
-        contents = draft.finish({n // number_set.AREA for _, numbers in steps for n in numbers})
+        contents = draft.finish()
     asked = sorted({n for _, numbers in steps for n in numbers} | set(EDGES))
     with NumberSet.open(path) as found:
         assert found.holds(array(asked)).tolist() == [n in model for n in asked]
@@ -57,18 +55,18 @@ def test_the_same_numbers_have_the_same_hash_however_they_came(tmp_path: Path) -
         for n in reversed(EDGES):
             draft.add(array([n, n, 3_105_550_150]))
         draft.remove(array([3_105_550_150]))
-        two = draft.finish(CODES)
+        two = draft.finish()
     assert number_set.read_contents(one).sha256 == two.sha256
     with NumberSetDraft(tmp_path / "three") as draft:
         draft.add(array([*EDGES[:-1], 9_999_999_998]))
-        assert draft.finish(CODES).sha256 != two.sha256
+        assert draft.finish().sha256 != two.sha256
 
 
 def test_a_copy_holds_the_same_and_nothing_of_what_was_there(tmp_path: Path) -> None:
     with NumberSet.open(draft_of(tmp_path / "one", EDGES)) as one, NumberSetDraft(tmp_path / "two") as draft:
         draft.add(array([3_105_550_150]))
         draft.copy(one)
-        assert draft.finish(CODES) == one.contents
+        assert draft.finish() == one.contents
 
 
 def test_a_draft_that_was_not_finished_or_a_damaged_file_is_no_set(tmp_path: Path) -> None:

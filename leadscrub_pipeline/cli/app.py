@@ -36,6 +36,7 @@ COMMANDS: Final = {
     "run": Entry("run:run", "Scrub the leads of scripts: select, enrich, flag, publish."),
     "rescrub": Entry("rescrub:rescrub", "Check again what is published. Costs no lookup."),
     "check": Entry("check:check", "Ask both lists about phone numbers."),
+    "dnc": Entry("dnc:app", "The Do-Not-Call list: build, update, import, status, verify, check, diff."),
     "report": Entry("report:report", "One page on a script: from selected leads to callable phones."),
     "results": Entry("results:app", "Published leads: list, stats, export, withdraw."),
     "evidence": Entry("evidence:app", "Evidence of checks: verify, trace, export, prune."),

@@ -10,8 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
 from leadscrub_pipeline.dnc.list_files import read_facts, read_list, read_old_list
 from leadscrub_pipeline.dnc.number_set import AREA, AREA_CODES, Contents, NumberSet, NumberSetDraft
 from leadscrub_pipeline.dnc.stamp import FileStamp, take_stamp
@@ -53,14 +51,12 @@ def build_index(path: Path, *, of_compact: bool, done: Callable[[int], None] = l
     beside.unlink(missing_ok=True)
     try:
         with NumberSetDraft(beside) as draft:
-            codes: set[int] = set()
             malformed = 0
             for batch in _stored(path, of_compact=of_compact):
                 draft.add(batch.numbers)
-                codes.update(np.unique(batch.numbers // AREA).tolist())
                 malformed += batch.rejected.total()
                 done(batch.lines)
-            contents = draft.finish(codes, **index_facts(stamp, malformed))
+            contents = draft.finish(**index_facts(stamp, malformed))
         _require_as_built(path, contents, of_compact=of_compact)
         if take_stamp(path) != stamp:
             raise UnavailableError(f"The registry file {path} changed while its index was built. Try again.")

@@ -18,7 +18,7 @@ import orjson
 import pyarrow as pa
 
 from leadscrub_pipeline.dnc.number_set import AREA, Numbers, NumberSet
-from leadscrub_pipeline.dnc.text_lists import Batch, is_in_plan
+from leadscrub_pipeline.dnc.text_lists import Batch
 from leadscrub_pipeline.errors import UnavailableError
 
 _SCHEMA: Final = (
@@ -30,8 +30,12 @@ _SCHEMA: Final = (
     ),
 )
 _OLD_NUMBERS: Final = """
-SELECT CASE WHEN length(full_phone) = 10 AND full_phone NOT GLOB '*[^0-9]*' THEN CAST(full_phone AS INTEGER) END
-FROM dnc_list ORDER BY full_phone
+SELECT CASE
+  WHEN typeof(full_phone) = 'text' AND length(full_phone) = 10 AND full_phone NOT GLOB '*[^0-9]*'
+    THEN CAST(full_phone AS INTEGER)
+END
+FROM dnc_list
+ORDER BY full_phone
 """
 
 
@@ -165,14 +169,11 @@ def read_list(path: Path) -> Iterator[Numbers]:
 
 
 def read_old_list(path: Path) -> Iterator[Batch]:
-    """All numbers of a three-column list, in batches; rejected are ``not_ten_digits`` and ``not_nanp``."""
+    """All numbers of a three-column list, ascending, in batches; rejected is what is ``not_ten_digits``."""
     for batch in _batches(path, _OLD_NUMBERS):
         column = batch.column(0)
-        numbers = column.drop_null().to_numpy(zero_copy_only=False)
-        in_plan = is_in_plan(numbers)
-        found = Batch(numbers[in_plan], len(column))
-        found.rejected.update(not_ten_digits=column.null_count, not_nanp=int((~in_plan).sum()))
-        found.rejected = +found.rejected
+        found = Batch(column.drop_null().to_numpy(zero_copy_only=False), len(column))
+        found.rejected["not_ten_digits"] = column.null_count
         yield found
 
 

@@ -4,9 +4,10 @@ The bits of 10^10 numbers would take 1.25 GB; the file is sparse, so that only t
 in use take room, 1.25 MB each. Where the numbers come from does not belong here.
 """
 
+import errno
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -141,11 +142,11 @@ class NumberSetDraft:
     def sync(self) -> None:
         os.fsync(self._file)
 
-    def finish(self, codes: Iterable[int], **facts: object) -> Contents:
-        """Write down what the draft holds in these area codes, which makes it a set that can be opened."""
+    def finish(self, **facts: object) -> Contents:
+        """Write down what the draft holds, which makes it a set that can be opened."""
         counts: dict[int, int] = {}
         digest = hashlib.sha256()
-        for code in sorted(codes):
+        for code in self._used():
             bits = self._read(code)
             count = int(np.bitwise_count(bits.view(np.uint64)).sum())
             if count:
@@ -168,6 +169,18 @@ class NumberSetDraft:
             bits = self._read(code)
             _set_bits(bits, numbers[start:end] - code * AREA, present=present)
             self._write(code, bits)
+
+    def _used(self) -> Iterator[int]:
+        """Area codes that take room in the file, ascending; where a file cannot be sparse, all."""
+        for code in range(AREA_CODES):
+            offset = _HEADER_BYTES + code * AREA_BYTES
+            try:
+                if os.lseek(self._file, offset, os.SEEK_DATA) < offset + AREA_BYTES:
+                    yield code
+            except OSError as error:
+                if error.errno != errno.ENXIO:  # nothing but a hole up to the end
+                    raise
+                return
 
     def _read(self, code: int) -> npt.NDArray[np.uint8]:
         bits = np.empty(AREA_BYTES, np.uint8)
@@ -200,6 +213,15 @@ def read_contents(path: Path) -> Contents:
         raise UnavailableError(f"The file {path} is no finished set of numbers. Remove it; it is made again.")
     values = orjson.loads(text)
     return Contents({int(code): count for code, count in values["counts"].items()}, values["sha256"], values["facts"])
+
+
+def relabel(path: Path, **facts: object) -> None:
+    """Let a finished set say something else of itself; half of it done, the file is no finished set."""
+    contents = read_contents(path)
+    with path.open("r+b") as file:
+        file.write(_header(Contents(contents.counts, contents.sha256, dict(facts))))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def numbers_of(code: int, bits: npt.NDArray[np.uint8]) -> Numbers:

@@ -125,6 +125,11 @@ class VersionBook:
                 self._connection.execute("ROLLBACK")
                 raise
 
+    def placed(self, version: str, at: datetime) -> None:
+        """Say when a version that is kept was put in place."""
+        with _as_unavailable(self.path):
+            self._connection.execute("UPDATE versions SET placed_at = ? WHERE version = ?", (_text(at), version))
+
     def chain(self, newest: str) -> list[KeptVersion]:
         """The version there is now and those before it, newest first, as far back as they are kept.
 
