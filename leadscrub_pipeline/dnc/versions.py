@@ -43,6 +43,8 @@ CREATE TABLE IF NOT EXISTS differences (
 ) WITHOUT ROWID;
 """
 _CODEC: Final = pa.Codec("zstd")
+_REMEMBERED: Final = 1_000
+"""Differences of an area code; each is a few kilobytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,7 @@ class VersionBook:
 
     def __init__(self, path: Path, *, writing: bool = False) -> None:
         self.path = path
+        self._unpacked: dict[tuple[str, int], tuple[Difference, ...]] = {}
         with _as_unavailable(path):
             if writing:
                 self._connection = sqlite3.connect(path, isolation_level=None)
@@ -152,7 +155,7 @@ class VersionBook:
         """Whether going back over these versions' differences changes where the number stands."""
         code, odd = number // AREA, False
         for version in versions:
-            for one in self._differences(version.version, code):
+            for one in self._remembered(version.version, code):
                 odd ^= bool(_among(number, one.added)) ^ bool(_among(number, one.removed))
         return odd
 
@@ -173,6 +176,15 @@ class VersionBook:
                 self._forget(name)
             self._connection.execute("COMMIT")
         return len(names - kept)
+
+    def _remembered(self, version: str, code: int) -> tuple[Difference, ...]:
+        """As ``_differences``, for questions about many numbers; what was unpacked is kept up to a bound."""
+        key = (version, code)
+        if key not in self._unpacked:
+            if len(self._unpacked) >= _REMEMBERED:
+                self._unpacked.clear()
+            self._unpacked[key] = tuple(self._differences(version, code))
+        return self._unpacked[key]
 
     def _differences(self, version: str, code: int) -> Iterator[Difference]:
         with _as_unavailable(self.path):
