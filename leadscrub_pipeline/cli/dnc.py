@@ -219,7 +219,7 @@ def verify(*, as_json: JsonOption = False) -> None:
     stored numbers are no phones, and with 3 when the numbers are others.
     """
     from leadscrub_pipeline.deployment import open_registry  # noqa: PLC0415
-    from leadscrub_pipeline.dnc.bulk_index import MALFORMED, build_index  # noqa: PLC0415
+    from leadscrub_pipeline.dnc.bulk_index import build_index  # noqa: PLC0415
     from leadscrub_pipeline.dnc.list_files import read_facts  # noqa: PLC0415
     from leadscrub_pipeline.progress import Progress  # noqa: PLC0415
 
@@ -231,7 +231,7 @@ def verify(*, as_json: JsonOption = False) -> None:
     with reporting("Reading the list") as report:
         progress = Progress(report, noun="numbers read", total=version.rows or 0)
         contents = build_index(path, of_compact=version.schema == "compact", done=progress.add)
-    malformed = int(str(contents.facts[MALFORMED]))
+    malformed = int(str(contents.facts["malformed"]))
     found = {
         "list_version": version.name,
         "numbers": contents.rows,

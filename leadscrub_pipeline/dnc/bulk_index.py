@@ -16,9 +16,8 @@ from leadscrub_pipeline.dnc.stamp import FileStamp, take_stamp
 from leadscrub_pipeline.dnc.text_lists import Batch
 from leadscrub_pipeline.errors import UnavailableError
 
-STAMP: Final = "stamp"
-MALFORMED: Final = "malformed"
-"""Fact of an index: stored numbers that are no phones. They are in no index, and nobody can ask for them."""
+_STAMP: Final = "stamp"
+_MALFORMED: Final = "malformed"
 
 
 def index_path(path: Path) -> Path:
@@ -32,10 +31,15 @@ def open_index(path: Path) -> NumberSet | None:
         index = NumberSet.open(index_path(path))
     except UnavailableError:
         return None
-    if index.contents.facts.get(STAMP) == list(take_stamp(path)):
+    if index.contents.facts.get(_STAMP) == list(take_stamp(path)):
         return index
     index.close()
     return None
+
+
+def malformed(index: NumberSet) -> int:
+    """Stored numbers that are no phones. They are in no index, and nobody can ask for them."""
+    return int(str(index.contents.facts[_MALFORMED]))
 
 
 def build_index(path: Path, *, of_compact: bool, done: Callable[[int], None] = lambda _count: None) -> Contents:
@@ -51,12 +55,12 @@ def build_index(path: Path, *, of_compact: bool, done: Callable[[int], None] = l
     beside.unlink(missing_ok=True)
     try:
         with NumberSetDraft(beside) as draft:
-            malformed = 0
+            wrong = 0
             for batch in _stored(path, of_compact=of_compact):
                 draft.add(batch.numbers)
-                malformed += batch.rejected.total()
+                wrong += batch.rejected.total()
                 done(batch.lines)
-            contents = draft.finish(**index_facts(stamp, malformed))
+            contents = draft.finish(**index_facts(stamp, wrong))
         _require_as_built(path, contents, of_compact=of_compact)
         if take_stamp(path) != stamp:
             raise UnavailableError(f"The registry file {path} changed while its index was built. Try again.")
@@ -66,9 +70,9 @@ def build_index(path: Path, *, of_compact: bool, done: Callable[[int], None] = l
     return contents
 
 
-def index_facts(stamp: FileStamp, malformed: int) -> dict[str, object]:
+def index_facts(stamp: FileStamp, malformed_numbers: int) -> dict[str, object]:
     """What an index says of itself."""
-    return {STAMP: list(stamp), MALFORMED: malformed, "built_at": datetime.now(UTC).isoformat()}
+    return {_STAMP: list(stamp), _MALFORMED: malformed_numbers, "built_at": datetime.now(UTC).isoformat()}
 
 
 def _stored(path: Path, *, of_compact: bool) -> Iterator[Batch]:

@@ -49,6 +49,8 @@ def ask_registry(step: FlagStep, registry: DncRegistry, *, max_age_days: int, ba
         UnavailableError: the file cannot be read or changed; answers that it gave before are kept.
     """
     obtained_at = registry.version.obtained_at
+    if batched:
+        registry.expect(step.result.asked)
     for page in step.phones(rows=PAGE_ROWS):
         answers = registry.look_up(page, batched=batched)
         checked_at = utc_now()
