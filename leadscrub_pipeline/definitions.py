@@ -28,6 +28,7 @@ from leadscrub_pipeline.checks import (
     registry_is_fresh,
     tables_are_as_declared,
 )
+from leadscrub_pipeline.dnc_build import dnc_build_job
 from leadscrub_pipeline.jobs import preview_job, resilience_job, scrub_job, still_failed_job
 from leadscrub_pipeline.rescrub import rescrub_job
 from leadscrub_pipeline.resources import (
@@ -38,7 +39,7 @@ from leadscrub_pipeline.resources import (
     WarehouseResource,
 )
 from leadscrub_pipeline.schedules import load_schedules
-from leadscrub_pipeline.sensors import ALERT_SENSORS, dnc_registry_sensor, lead_scripts_sensor
+from leadscrub_pipeline.sensors import ALERT_SENSORS, dnc_downloads_sensor, dnc_registry_sensor, lead_scripts_sensor
 
 defs = dg.Definitions(
     assets=[
@@ -64,9 +65,9 @@ defs = dg.Definitions(
         pool_limits_are_set,
         tables_are_as_declared,
     ],
-    jobs=[scrub_job, preview_job, rescrub_job, resilience_job, still_failed_job],
+    jobs=[scrub_job, preview_job, rescrub_job, dnc_build_job, resilience_job, still_failed_job],
     schedules=load_schedules(),
-    sensors=[lead_scripts_sensor, dnc_registry_sensor, *ALERT_SENSORS],
+    sensors=[lead_scripts_sensor, dnc_downloads_sensor, dnc_registry_sensor, *ALERT_SENSORS],
     resources={
         "settings": SettingsResource(),
         "scripts": ScriptsResource(),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -19,6 +20,7 @@ from leadscrub_pipeline.errors import RefusedError, UsageError
 
 if TYPE_CHECKING:
     from leadscrub_pipeline.dnc import DncRegistry
+    from leadscrub_pipeline.dnc.build_rules import Limits
     from leadscrub_pipeline.domain.scripts import LeadScript
     from leadscrub_pipeline.ledger import Ledger, LookupTerms
     from leadscrub_pipeline.settings import Settings
@@ -147,6 +149,36 @@ def open_registry(settings: Settings) -> DncRegistry:
         list_date=settings.dnc_list_date,
         max_age_days=settings.dnc_max_age_days,
     )
+
+
+def list_path(settings: Settings) -> Path:
+    """Where the list is kept.
+
+    Raises:
+        UsageError: it is not configured.
+    """
+    if settings.dnc_database_path is None:
+        raise UsageError("No registry file is configured. Set DNC_DATABASE_PATH: the list is kept there.")
+    return settings.dnc_database_path
+
+
+def list_limits(settings: Settings) -> Limits:
+    from leadscrub_pipeline.dnc.build_rules import Limits
+
+    return Limits(
+        shrink_share=settings.dnc_max_shrink_share,
+        reject_share=settings.dnc_max_reject_share,
+        gap=timedelta(hours=settings.dnc_max_gap_hours),
+        keep=timedelta(days=settings.dnc_keep_days),
+    )
+
+
+def masked_subscription(settings: Settings) -> str | None:
+    """The last two characters of the account number, which tell two accounts apart and no more."""
+    if settings.dnc_subscription is None:
+        return None
+    number = settings.dnc_subscription.get_secret_value()
+    return f"...{number[-2:]}" if len(number) > 6 else "..."
 
 
 def purpose_of(settings: Settings, script: LeadScript) -> Purpose:

@@ -218,6 +218,11 @@ class Settings(BaseSettings):
         description="A list past its age or of unknown age: fail the step, or leave absent numbers unknown.",
     )
 
+    dnc_downloads: Path | None = Field(
+        None,
+        description="Folder of downloads from the FTC, one folder each: full-20261121T0800Z or changes-20261122T0800Z, "
+        "after when it was obtained.",
+    )
     dnc_subscription: SecretStr | None = Field(
         None, description="Subscription account number at the FTC; lists that are built say it, masked."
     )

@@ -1,7 +1,6 @@
 """Many phones go to the bulk index: it answers as SQLite does about everything, and only about its own file."""
 
 import os
-import re
 import sqlite3
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta

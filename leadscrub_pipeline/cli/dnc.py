@@ -21,13 +21,14 @@ from leadscrub_pipeline.cli.output import (
     reporting,
 )
 from leadscrub_pipeline.cli.times import METAVAR, utc_time
+from leadscrub_pipeline.deployment import list_limits, list_path, masked_subscription, open_registry
 from leadscrub_pipeline.domain.phones import parse_phone
 from leadscrub_pipeline.domain.verdicts import Verdict
 from leadscrub_pipeline.errors import UsageError
-from leadscrub_pipeline.settings import Settings, load_settings
+from leadscrub_pipeline.settings import load_settings
 
 if TYPE_CHECKING:
-    from leadscrub_pipeline.dnc.build_rules import Kind, Limits
+    from leadscrub_pipeline.dnc.build_rules import Kind
     from leadscrub_pipeline.dnc.building import Built
     from leadscrub_pipeline.dnc.list_files import ListFacts
     from leadscrub_pipeline.dnc.past import PastLists
@@ -119,7 +120,7 @@ def import_(
     It takes an eighth of the room. A file at DNC_DATABASE_PATH itself is kept beside, with .old after its name.
     Stored numbers that are no phones are counted by reason.
     """
-    source = file or _path(load_settings())
+    source = file or list_path(load_settings())
     _make("import", (source,), obtained_at, allow_shrink=allow_shrink, as_json=as_json)
 
 
@@ -136,19 +137,18 @@ def _make(
     from leadscrub_pipeline.dnc.building import build as make  # noqa: PLC0415
 
     settings = load_settings()
-    path = _path(settings)
+    path = list_path(settings)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    secret = settings.dnc_subscription
     order = Order(
         kind,
         sources,
         obtained_at,
-        subscription=None if secret is None else _masked(secret.get_secret_value()),
+        subscription=masked_subscription(settings),
         allow_shrink=allow_shrink,
         allow_gap=allow_gap,
     )
     with reporting("Making the next list") as report:
-        built = make(path, order, _limits(settings), report=report)
+        built = make(path, order, list_limits(settings), report=report)
     for warning in built.warnings:
         note(f"warning: {warning}")
     if as_json:
@@ -165,13 +165,12 @@ def status(*, as_json: JsonOption = False) -> None:
 
     Ends with 1 when the list is past its age or of unknown age.
     """
-    from leadscrub_pipeline.deployment import open_registry  # noqa: PLC0415
     from leadscrub_pipeline.dnc.build_folder import under_way  # noqa: PLC0415
     from leadscrub_pipeline.dnc.bulk_index import open_index  # noqa: PLC0415
     from leadscrub_pipeline.dnc.list_files import read_facts  # noqa: PLC0415
 
     settings = load_settings()
-    path = _path(settings)
+    path = list_path(settings)
     with open_registry(settings) as registry:
         described = registry.describe()
         reason = registry.age_reason()
@@ -218,13 +217,12 @@ def verify(*, as_json: JsonOption = False) -> None:
     A file that was not built by leadscrub has nothing to be compared with: what it holds is counted. Ends with 1 when
     stored numbers are no phones, and with 3 when the numbers are others.
     """
-    from leadscrub_pipeline.deployment import open_registry  # noqa: PLC0415
     from leadscrub_pipeline.dnc.bulk_index import build_index  # noqa: PLC0415
     from leadscrub_pipeline.dnc.list_files import read_facts  # noqa: PLC0415
     from leadscrub_pipeline.progress import Progress  # noqa: PLC0415
 
     settings = load_settings()
-    path = _path(settings)
+    path = list_path(settings)
     with open_registry(settings) as registry:
         version = registry.version
     facts = read_facts(path)
@@ -266,8 +264,6 @@ def check(
     Only the Do-Not-Call list is asked, and nothing is stored; leadscrub check asks both lists. Ends with 1 when a
     number is listed or unknown, and with 2 when a text is no number.
     """
-    from leadscrub_pipeline.deployment import open_registry  # noqa: PLC0415
-
     settings = load_settings()
     parsed = {text: parse_phone(text).digits for text in numbers}
     bad = sum(phone is None for phone in parsed.values())
@@ -280,7 +276,7 @@ def check(
             answers = registry.look_up(list(phones.values()))
             rows = [_answer_row(text, answers[phone], registry.version.name) for text, phone in phones.items()]
     else:
-        with _past(_path(settings)) as past:
+        with _past(list_path(settings)) as past:
             for text, phone in phones.items():
                 found = past.answer(phone, as_of, max_age_days=settings.dnc_max_age_days)
                 if found is None:
@@ -307,7 +303,7 @@ def diff(
     as_json: JsonOption = False,
 ) -> None:
     """Show what came and what went from one kept version to another, by area code."""
-    path = _path(load_settings())
+    path = list_path(load_settings())
     with _past(path) as past:
         start = past.find(older)
         end = past.chain[0] if newer is None else past.find(newer)
@@ -335,28 +331,6 @@ def _past(path: Path) -> Iterator["PastLists"]:
 
     with PastLists.open(path, versions_path(path)) as past:
         yield past
-
-
-def _path(settings: Settings) -> Path:
-    if settings.dnc_database_path is None:
-        raise UsageError("No registry file is configured. Set DNC_DATABASE_PATH: the list is kept there.")
-    return settings.dnc_database_path
-
-
-def _limits(settings: Settings) -> "Limits":
-    from leadscrub_pipeline.dnc.build_rules import Limits  # noqa: PLC0415
-
-    return Limits(
-        shrink_share=settings.dnc_max_shrink_share,
-        reject_share=settings.dnc_max_reject_share,
-        gap=timedelta(hours=settings.dnc_max_gap_hours),
-        keep=timedelta(days=settings.dnc_keep_days),
-    )
-
-
-def _masked(subscription: str) -> str:
-    """The last two characters of an account number, which tell two accounts apart and no more."""
-    return f"...{subscription[-2:]}" if len(subscription) > 6 else "..."
 
 
 def _facts_json(facts: "ListFacts") -> dict[str, Any]:

@@ -4,11 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
-from leadscrub_pipeline.dnc.change_lists import Changes
-from leadscrub_pipeline.dnc.list_files import ListFacts, SourceFacts
 from leadscrub_pipeline.errors import RefusedError, UsageError
+
+if TYPE_CHECKING:
+    from leadscrub_pipeline.dnc.change_lists import Changes
+    from leadscrub_pipeline.dnc.list_files import ListFacts, SourceFacts
 
 Kind = Literal["full", "changes", "import"]
 
@@ -46,7 +48,7 @@ class Order:
     allow_gap: bool = False
 
 
-def judge_order(order: Order, base: ListFacts | None, now: datetime) -> list[str]:
+def judge_order(order: Order, base: "ListFacts | None", now: datetime) -> list[str]:
     """Refuse an order that cannot be, and say what is odd about it.
 
     Raises:
@@ -71,7 +73,7 @@ def judge_order(order: Order, base: ListFacts | None, now: datetime) -> list[str
     return []
 
 
-def judge_source(source: SourceFacts, limits: Limits) -> None:
+def judge_source(source: "SourceFacts", limits: Limits) -> None:
     """Refuse a source of which too many lines are no number."""
     rejected = sum(source.rejected.values())
     if rejected > limits.reject_share * source.lines or (rejected and rejected == source.lines):
@@ -81,7 +83,7 @@ def judge_source(source: SourceFacts, limits: Limits) -> None:
         )
 
 
-def judge_changes(lists: Sequence[Changes], base: ListFacts, limits: Limits, order: Order) -> None:
+def judge_changes(lists: Sequence["Changes"], base: "ListFacts", limits: Limits, order: Order) -> None:
     """Refuse change lists that do not follow the list in place, one on the other, without a gap.
 
     Raises:
@@ -111,7 +113,7 @@ def judge_changes(lists: Sequence[Changes], base: ListFacts, limits: Limits, ord
         known = changes.last_at
 
 
-def judge_list(facts: ListFacts, base: ListFacts | None, limits: Limits, order: Order) -> None:
+def judge_list(facts: "ListFacts", base: "ListFacts | None", limits: Limits, order: Order) -> None:
     """Refuse a list without numbers, and one that lost too many.
 
     Raises:

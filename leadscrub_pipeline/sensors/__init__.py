@@ -6,6 +6,7 @@ from leadscrub_pipeline.sensors.alerts import (
     run_finished_alert_sensor,
     upkeep_alert_sensor,
 )
+from leadscrub_pipeline.sensors.dnc_downloads import dnc_downloads_sensor
 from leadscrub_pipeline.sensors.dnc_registry import dnc_registry_sensor
 from leadscrub_pipeline.sensors.lead_scripts import lead_scripts_sensor
 
@@ -15,6 +16,7 @@ ALERT_SENSORS = [run_failure_alert_sensor, run_finished_alert_sensor, backfill_a
 __all__ = [
     "ALERT_SENSORS",
     "backfill_alert_sensor",
+    "dnc_downloads_sensor",
     "dnc_registry_sensor",
     "lead_scripts_sensor",
     "run_failure_alert_sensor",
