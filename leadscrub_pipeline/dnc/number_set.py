@@ -54,10 +54,11 @@ class Contents:
 class NumberSet:
     """A finished set, read only. Use ``NumberSet.open``, in a ``with`` block."""
 
-    def __init__(self, path: Path, contents: Contents, bits: npt.NDArray[np.uint8]) -> None:
+    def __init__(self, path: Path, contents: Contents, bits: npt.NDArray[np.uint8], file: int) -> None:
         self.path = path
         self.contents = contents
         self._bits = bits
+        self._file = file
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -68,10 +69,12 @@ class NumberSet:
         """
         try:
             contents = read_contents(path)
-            bits = np.memmap(path, np.uint8, "r", offset=_HEADER_BYTES, shape=(AREA_CODES * AREA_BYTES,))
+            with path.open("rb") as file:
+                bits = np.memmap(file, np.uint8, "r", offset=_HEADER_BYTES, shape=(AREA_CODES * AREA_BYTES,))
+                descriptor = os.dup(file.fileno())
         except OSError as error:
             raise UnavailableError(f"The file {path} cannot be read: {type(error).__name__}.") from None
-        return cls(path, contents, bits.view(np.ndarray))
+        return cls(path, contents, bits.view(np.ndarray), descriptor)
 
     def __enter__(self) -> Self:
         return self
@@ -82,8 +85,9 @@ class NumberSet:
         self.close()
 
     def close(self) -> None:
-        """Let go of the mapping, which ends when nobody holds an array over it."""
+        """Let go of the file and of its mapping, which ends when nobody holds an array over it."""
         del self._bits
+        os.close(self._file)
 
     def holds(self, numbers: Numbers) -> npt.NDArray[np.bool_]:
         """Of each number from 0 to 9,999,999,999, whether it is in the set; in the order they were given."""
@@ -98,8 +102,11 @@ class NumberSet:
         return found
 
     def area(self, code: int) -> npt.NDArray[np.uint8]:
-        """The bits of an area code, eight numbers a byte."""
-        return self._bits[code * AREA_BYTES : (code + 1) * AREA_BYTES]
+        """The bits of an area code, eight numbers a byte.
+
+        They are read, not mapped: whoever goes through all of them would have the whole file in memory.
+        """
+        return _read_area(self._file, self.path, code)
 
     def numbers(self, code: int) -> Numbers:
         """The numbers of an area code, ascending."""
@@ -183,10 +190,7 @@ class NumberSetDraft:
                 return
 
     def _read(self, code: int) -> npt.NDArray[np.uint8]:
-        bits = np.empty(AREA_BYTES, np.uint8)
-        if os.preadv(self._file, [bits.data], _HEADER_BYTES + code * AREA_BYTES) != AREA_BYTES:
-            raise UnavailableError(f"The file {self.path} is truncated. Remove it and start again.")
-        return bits
+        return _read_area(self._file, self.path, code)
 
     def _write(self, code: int, bits: npt.NDArray[np.uint8]) -> None:
         self._put(_HEADER_BYTES + code * AREA_BYTES, bits.tobytes())
@@ -229,6 +233,13 @@ def numbers_of(code: int, bits: npt.NDArray[np.uint8]) -> Numbers:
     found: Numbers = np.flatnonzero(np.unpackbits(bits, bitorder="little").view(np.bool_))
     found += code * AREA
     return found
+
+
+def _read_area(file: int, path: Path, code: int) -> npt.NDArray[np.uint8]:
+    bits = np.empty(AREA_BYTES, np.uint8)
+    if os.preadv(file, [bits.data], _HEADER_BYTES + code * AREA_BYTES) != AREA_BYTES:
+        raise UnavailableError(f"The file {path} is truncated. Remove it and start again.")
+    return bits
 
 
 def _set_bits(bits: npt.NDArray[np.uint8], lines: Numbers, *, present: bool) -> None:

@@ -75,6 +75,7 @@ CASES: Final[Mapping[str, Callable[[], dict[str, float]]]] = {
     "evidence_verify": _case_of("evidence_cases", "evidence_verify"),
     "duckdb_merge": _case_of("merge_cases", "duckdb_merge"),
     "snowflake_merge": _case_of("merge_cases", "snowflake_merge"),
+    "dnc_list": _case_of("dnc_cases", "dnc_list"),
     "sensor_ticks": _case_of("sensor_cases", "sensor_ticks"),
     "overhead": overhead,
     "end_to_end_10k": lambda: end_to_end(10_000),
