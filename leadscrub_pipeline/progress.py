@@ -12,7 +12,7 @@ Report = Callable[[str], None]
 class Progress:
     """Says how far a step is, at most every few seconds."""
 
-    def __init__(self, report: Report, *, noun: str, total: int, every: float = EVERY_SECONDS) -> None:
+    def __init__(self, report: Report, *, noun: str, total: int | None, every: float = EVERY_SECONDS) -> None:
         self._report = report
         self._noun = noun
         self._total = total
@@ -28,5 +28,8 @@ class Progress:
             return
         self._next = now + self._every
         rate = self.done / (now - self._started)
+        if self._total is None:  # nobody knows before the end
+            self._report(f"{self.done:,} {self._noun}, {rate:,.0f} a second")
+            return
         left = f", {(self._total - self.done) / rate:.0f} s left" if rate > 0 else ""
         self._report(f"{self.done:,} of {self._total:,} {self._noun}, {rate:,.0f} a second{left}")

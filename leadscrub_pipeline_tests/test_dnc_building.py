@@ -1,5 +1,6 @@
 """Building the Do-Not-Call list: what is in it, what is refused, and what an ended build leaves."""
 
+import resource
 import shutil
 import sqlite3
 import zipfile
@@ -222,6 +223,20 @@ def test_a_disk_without_room_is_named_before_anything_is_written(
     with pytest.raises(UnavailableError, match="GB are free"):
         made(path, "full", full_text(tmp_path / "full.txt", NUMBERS))
     assert not path.exists()
+
+
+def test_a_disk_that_is_full_in_the_middle_is_named_and_the_list_in_place_stays(first: Path, tmp_path: Path) -> None:
+    source = full_text(tmp_path / "next.txt", [*NUMBERS, 3_109_999_999])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000_000, hard))
+    try:
+        with pytest.raises(UnavailableError, match="File too large"):
+            made(first, "full", source, at=START + DAY)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert stored(first) == NUMBERS
+    made(first, "full", source, at=START + DAY)
+    assert stored(first) == [*NUMBERS, 3_109_999_999]
 
 
 def test_two_builds_at_once_are_one_and_a_refusal(first: Path, tmp_path: Path) -> None:

@@ -101,6 +101,11 @@ def build(
         except RefusedError:
             folder.clear()
             raise
+        except OSError as error:
+            raise UnavailableError(
+                f"The next list cannot be written in {folder.folder}: {error.strerror or type(error).__name__}. Make "
+                "room and run the same command again; it goes on where it was."
+            ) from None
         built.warnings = warnings
         if built.was_there:
             folder.clear()
@@ -172,10 +177,10 @@ def _identified(paths: tuple[Path, ...]) -> list[SourceFacts]:
                 found.append(SourceFacts(path.name, digest, os.fstat(file.fileno()).st_size))
         except OSError as error:
             raise UsageError(f"The source {path} cannot be read: {type(error).__name__}.") from None
-    same = [name for digest, count in Counter(one.sha256 for one in found).items() if count > 1
-            for name in sorted(one.name for one in found if one.sha256 == digest)]  # fmt: skip
+    counted = Counter(one.sha256 for one in found)
+    same = sorted(one.name for one in found if counted[one.sha256] > 1)
     if same:
-        raise UsageError(f"These sources are the same file: {', '.join(same)}. Give each once.")
+        raise UsageError(f"Of these sources some are the same file: {', '.join(same)}. Give each once.")
     return found
 
 
@@ -248,27 +253,30 @@ def _add_sources(
     limits: Limits,
     report: Report,
 ) -> list[SourceFacts]:
-    progress = Progress(report, noun="sources read", total=len(sources))
+    progress = Progress(report, noun="lines read", total=None)
     read = []
     for index, (path, source) in enumerate(zip(order.sources, sources, strict=True)):
         known = folder.was_read(index)
         if known is None:
-            known = _add_source(draft, source, _old_batches(path) if order.kind == "import" else read_text_list(path))
+            batches = _old_batches(path) if order.kind == "import" else read_text_list(path)
+            known = _add_source(draft, source, batches, progress)
             judge_source(known, limits)
             draft.sync()
             failpoints.reached("list.source_added")
             folder.note_read(known)
         read.append(known)
-        progress.add(1)
     return read
 
 
-def _add_source(draft: NumberSetDraft, source: SourceFacts, batches: Iterator[Batch]) -> SourceFacts:
+def _add_source(
+    draft: NumberSetDraft, source: SourceFacts, batches: Iterator[Batch], progress: Progress
+) -> SourceFacts:
     lines, rejected = 0, Counter[str]()
     for batch in batches:
         draft.add(batch.numbers)
         lines += batch.lines
         rejected += batch.rejected
+        progress.add(batch.lines)
         failpoints.reached("list.batch_added")
     return replace(source, lines=lines, rejected=dict(rejected))
 

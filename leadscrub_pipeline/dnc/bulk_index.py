@@ -90,4 +90,6 @@ def _stored(path: Path, *, of_compact: bool) -> Iterator[Batch]:
 def _require_as_built(path: Path, contents: Contents, *, of_compact: bool) -> None:
     facts = read_facts(path) if of_compact else None
     if facts is not None and facts.content_sha256 != contents.sha256:
-        raise UnavailableError(f"The registry file {path} does not hold the numbers it was built with. Build it again.")
+        raise UnavailableError(
+            f"The registry file {path} does not hold the numbers it was built with. Move it away and build it again."
+        )
