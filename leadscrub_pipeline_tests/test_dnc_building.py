@@ -266,7 +266,7 @@ def test_a_list_is_put_in_place_under_a_reader_which_notices(first: Path, tmp_pa
 
 def test_an_index_of_another_list_is_not_trusted(first: Path, tmp_path: Path) -> None:
     older = tmp_path / "older.index"
-    shutil.copy(index_path(first), older)
+    older.hardlink_to(index_path(first))
     made(first, "full", full_text(tmp_path / "next.txt", [*NUMBERS, 3_109_999_999]), at=START + DAY)
     older.replace(index_path(first))
     assert open_index(first) is None
