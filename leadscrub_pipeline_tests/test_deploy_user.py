@@ -73,6 +73,7 @@ def test_the_queue_is_still_dagsters_with_one_run_a_script_at_a_time(instance: d
     assert queue.tag_concurrency_limits == [
         {"key": "dagster/partition", "value": {"applyLimitPerUniqueValue": True}, "limit": 1},
         {"key": "leadscrub/mode", "value": "rescrub", "limit": 1},
+        {"key": "leadscrub/mode", "value": "dnc_build", "limit": 1},
     ]
     assert launched(instance, "alice").status is dg.DagsterRunStatus.QUEUED
 
