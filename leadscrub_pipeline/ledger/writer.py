@@ -356,18 +356,19 @@ def _fail(writes: Iterable[_Write], message: str) -> None:
 
 
 def _resolve(group: Sequence[_Write]) -> None:
-    """Wake the waiters: one call into each event loop for the whole group."""
+    """Wake the waiters: one call into each event loop for the whole group, and then whoever waits for all of it."""
     by_loop: defaultdict[asyncio.AbstractEventLoop, list[_Write]] = defaultdict(list)
     for write in group:
-        if write.loop is None:
-            write.done.set_result(NOT_SETTLED)
-        else:
+        if write.loop is not None:
             by_loop[write.loop].append(write)
     for loop, writes in by_loop.items():
         try:
             loop.call_soon_threadsafe(_wake, writes)
         except RuntimeError:  # the loop was closed meanwhile; what was written stays written
             _log.warning("ledger writer: %d waiting writes had no event loop to return to", len(writes))
+    for write in group:
+        if write.loop is None:
+            write.done.set_result(NOT_SETTLED)
 
 
 def _wake(writes: Sequence[_Write]) -> None:
