@@ -32,13 +32,15 @@ class DncBuildConfig(dg.Config):
     ),
 )
 def build_list(context: dg.OpExecutionContext, config: DncBuildConfig, registry: RegistryResource) -> None:
-    from leadscrub_pipeline.steps.dnc_downloads import Allowed, build_from_downloads
+    from leadscrub_pipeline.steps.dnc_downloads import build_from_downloads
 
     made = 0
     with named_failures():
         settings = registry.load()
-        allowed = Allowed(shrink=config.allow_shrink, gap=config.allow_gap)
-        for download, built in build_from_downloads(settings, allowed, report=context.log.info):
+        made_lists = build_from_downloads(
+            settings, allow_shrink=config.allow_shrink, allow_gap=config.allow_gap, report=context.log.info
+        )
+        for download, built in made_lists:
             made += 1
             for warning in built.warnings:
                 context.log.warning(warning)

@@ -131,7 +131,7 @@ def test_stored_numbers_that_are_no_phones_are_counted_and_reported(tmp_path: Pa
     index = open_index(path)
     assert index is not None
     with index:
-        assert malformed(index) == 3
+        assert malformed(index.contents) == 3
 
 
 def test_a_list_whose_numbers_are_not_those_it_was_built_with_is_refused(tmp_path: Path) -> None:

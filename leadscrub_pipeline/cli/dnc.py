@@ -182,7 +182,6 @@ def status(*, as_json: JsonOption = False) -> None:
         "file": str(path),
         "kind": None if facts is None else facts.kind,
         "subscription": None if facts is None else facts.subscription,
-        "changes_until": None if facts is None else facts.changes_until,
         "index": "missing or of another list" if index is None else "fits",
         "build_under_way": under_way(path),
     }
@@ -217,7 +216,7 @@ def verify(*, as_json: JsonOption = False) -> None:
     A file that was not built by leadscrub has nothing to be compared with: what it holds is counted. Ends with 1 when
     stored numbers are no phones, and with 3 when the numbers are others.
     """
-    from leadscrub_pipeline.dnc.bulk_index import build_index  # noqa: PLC0415
+    from leadscrub_pipeline.dnc.bulk_index import build_index, malformed  # noqa: PLC0415
     from leadscrub_pipeline.dnc.list_files import read_facts  # noqa: PLC0415
     from leadscrub_pipeline.progress import Progress  # noqa: PLC0415
 
@@ -229,11 +228,11 @@ def verify(*, as_json: JsonOption = False) -> None:
     with reporting("Reading the list") as report:
         progress = Progress(report, noun="numbers read", total=version.rows or 0)
         contents = build_index(path, of_compact=version.schema == "compact", done=progress.add)
-    malformed = int(str(contents.facts["malformed"]))
+    wrong = malformed(contents)
     found = {
         "list_version": version.name,
         "numbers": contents.rows,
-        "malformed": malformed,
+        "malformed": wrong,
         "sha256": contents.sha256,
         "as_built": None if facts is None else True,
     }
@@ -241,7 +240,7 @@ def verify(*, as_json: JsonOption = False) -> None:
         print_json(found)
     else:
         _print_pairs(found)
-    if malformed:
+    if wrong:
         raise typer.Exit(FINDINGS)
 
 

@@ -91,7 +91,7 @@ def judge_changes(lists: Sequence["Changes"], base: "ListFacts", limits: Limits,
     """
     if order.allow_gap:
         return
-    known = base.changes_until or base.obtained_at
+    known = base.obtained_at
     for changes in lists:
         if changes.first_at is None or changes.last_at is None:
             raise RefusedError("A change list without a change is as likely cut off as true. --allow-gap takes it.")

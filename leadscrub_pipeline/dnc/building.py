@@ -240,7 +240,6 @@ def _gather(
         kind=order.kind,
         sources=tuple(read),
         parent=None if base is None else base.facts.version,
-        changes_until=order.obtained_at,
         subscription=order.subscription,
     )
 
@@ -359,11 +358,7 @@ def _write(
             left.unlink()
         shutil.copyfile(path, folder.list)
         failpoints.reached("list.copied")
-        change_list(
-            folder.list,
-            added=(one.added for one in _differences(old, new)),
-            removed=(one.removed for one in _differences(old, new)),
-        )
+        change_list(folder.list, _differences(old, new))
     else:
         progress = Progress(report, noun="numbers written", total=facts.rows)
 

@@ -37,9 +37,9 @@ def open_index(path: Path) -> NumberSet | None:
     return None
 
 
-def malformed(index: NumberSet) -> int:
+def malformed(index: Contents) -> int:
     """Stored numbers that are no phones. They are in no index, and nobody can ask for them."""
-    return int(str(index.contents.facts[_MALFORMED]))
+    return int(str(index.facts[_MALFORMED]))
 
 
 def build_index(path: Path, *, of_compact: bool, done: Callable[[int], None] = lambda _count: None) -> Contents:

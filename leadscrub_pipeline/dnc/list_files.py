@@ -5,7 +5,7 @@ single phones is registry.py's business, and what a new list is made of building
 """
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from leadscrub_pipeline.dnc.number_set import AREA, Numbers, NumberSet
 from leadscrub_pipeline.dnc.text_lists import Batch
+from leadscrub_pipeline.dnc.versions import Difference
 from leadscrub_pipeline.errors import UnavailableError
 
 _SCHEMA: Final = (
@@ -67,8 +68,6 @@ class ListFacts:
     sources: tuple[SourceFacts, ...]
     parent: str | None = None
     """The version that changes were applied to, or that a full list replaced."""
-    changes_until: datetime | None = None
-    """All changes up to then are in it, as far as the sources say."""
     subscription: str | None = None
     """The subscription account number, masked."""
 
@@ -93,16 +92,15 @@ def write_list(path: Path, numbers: NumberSet, *, done: Callable[[int], None]) -
             done(len(found))
 
 
-def change_list(path: Path, added: Iterator[Numbers], removed: Iterator[Numbers]) -> None:
-    """Apply a difference to the list at ``path``, in one transaction. Work that was done before is not done again."""
+def change_list(path: Path, differences: Iterable[Difference]) -> None:
+    """Apply differences to the list at ``path``, in one transaction. Work that was done before is not done again."""
     with _as_unavailable(path), closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute("PRAGMA cache_size = -65536")
         connection.execute("BEGIN")
-        for numbers in removed:
-            connection.executemany("DELETE FROM dnc_numbers WHERE phone = ?", zip(numbers.tolist(), strict=True))
-        for numbers in added:
-            connection.executemany("INSERT OR IGNORE INTO dnc_numbers VALUES (?)", zip(numbers.tolist(), strict=True))
+        for one in differences:
+            connection.executemany("DELETE FROM dnc_numbers WHERE phone = ?", zip(one.removed.tolist(), strict=True))
+            connection.executemany("INSERT OR IGNORE INTO dnc_numbers VALUES (?)", zip(one.added.tolist(), strict=True))
         connection.execute("COMMIT")
 
 
@@ -146,7 +144,6 @@ def read_facts(path: Path) -> ListFacts | None:
         return None
     version, obtained_at, rows, content_sha256, built_at, text = row
     rest: dict[str, Any] = orjson.loads(text)
-    until = rest["changes_until"]
     return ListFacts(
         version=version,
         obtained_at=datetime.fromisoformat(obtained_at),
@@ -157,7 +154,6 @@ def read_facts(path: Path) -> ListFacts | None:
         kind=rest["kind"],
         sources=tuple(SourceFacts(**source) for source in rest["sources"]),
         parent=rest["parent"],
-        changes_until=None if until is None else datetime.fromisoformat(until),
         subscription=rest["subscription"],
     )
 

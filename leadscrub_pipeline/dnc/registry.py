@@ -107,7 +107,7 @@ class DncRegistry:
             self._index.close()
             self._index = None
 
-    def expect(self, phones: int, *, report: Callable[[str], None] = lambda _text: None) -> None:
+    def expect(self, phones: int) -> None:
         """Choose how so many phones are looked up: in SQLite, or in the bulk index when there are very many.
 
         Both give the same answers. An index of another file is not used; for more phones
@@ -123,11 +123,10 @@ class DncRegistry:
         self._require_unchanged("since it was opened")
         index = open_index(self.path)
         if index is None and phones >= BUILD_INDEX_FROM:
-            report("Making the bulk index of the registry file.")
             build_index(self.path, of_compact=self.version.schema == "compact")
             index = open_index(self.path)
         if index is not None:
-            self._index, self._malformed = index, malformed(index)
+            self._index, self._malformed = index, malformed(index.contents)
         self._require_unchanged("since it was opened")
 
     @property

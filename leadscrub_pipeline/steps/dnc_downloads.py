@@ -1,7 +1,6 @@
 """Making the next versions of the Do-Not-Call list from the downloads that wait. What makes a list stands in dnc/."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from leadscrub_pipeline.deployment import list_limits, list_path, masked_subscription
 from leadscrub_pipeline.dnc.build_rules import Order
@@ -10,14 +9,6 @@ from leadscrub_pipeline.dnc.downloads import Download, find_downloads, waiting
 from leadscrub_pipeline.dnc.list_files import read_facts
 from leadscrub_pipeline.errors import UsageError
 from leadscrub_pipeline.settings import Settings
-
-
-@dataclass(frozen=True, slots=True)
-class Allowed:
-    """What a next list may do in spite of the limits, because somebody looked at it."""
-
-    shrink: bool = False
-    gap: bool = False
 
 
 def waiting_downloads(settings: Settings) -> list[Download]:
@@ -35,7 +26,7 @@ def waiting_downloads(settings: Settings) -> list[Download]:
 
 
 def build_from_downloads(
-    settings: Settings, allowed: Allowed, *, report: Callable[[str], None]
+    settings: Settings, *, allow_shrink: bool, allow_gap: bool, report: Callable[[str], None]
 ) -> Iterator[tuple[Download, Built]]:
     """Make a version of each download that waits, one on the other; what was made stays when a later one is refused."""
     for download in waiting_downloads(settings):
@@ -45,7 +36,7 @@ def build_from_downloads(
             download.files,
             download.obtained_at,
             subscription=masked_subscription(settings),
-            allow_shrink=allowed.shrink,
-            allow_gap=allowed.gap,
+            allow_shrink=allow_shrink,
+            allow_gap=allow_gap,
         )
         yield download, build(list_path(settings), order, list_limits(settings), report=report)
