@@ -5,7 +5,7 @@ What a single run must hold is evaluated by its steps, and stands in assets/clai
 
 import dagster as dg
 
-from leadscrub_pipeline.assets import callable_phones, dnc_registry, lookup_ledger, scrub_evidence
+from leadscrub_pipeline.assets import callable_phones, dnc_registry, internal_dnc, lookup_ledger, scrub_evidence
 from leadscrub_pipeline.assets.claims import claim
 from leadscrub_pipeline.assets.common import named_failures
 from leadscrub_pipeline.assets.options import stale_list_policy_of
@@ -98,6 +98,26 @@ def every_false_flag_has_evidence(warehouse: WarehouseResource) -> dg.AssetCheck
         text=f"{without:,} of {clear:,} phones that a flag calls clear have no evidence, or newer that says listed."
         + (" Do not call them; run leadscrub rescrub, then leadscrub evidence verify." if without else ""),
         figures={"clear_phones": clear, "without_evidence": without},
+    )
+
+
+@dg.asset_check(
+    asset=internal_dnc.key,
+    pool="warehouse",
+    description="Every published row that holds a number on the company's list says so. CALLABLE_PHONES leaves such "
+    "numbers out in any case.",
+)
+def company_list_is_honoured(warehouse: WarehouseResource) -> dg.AssetCheckResult:
+    from leadscrub_pipeline.warehouse.own_lists import rows_not_honoured
+
+    with named_failures(), warehouse.get().session() as session:
+        rows = len(rows_not_honoured(session))
+    text = f"{rows:,} published rows do not say that somebody asked us not to call a number of theirs."
+    return claim(
+        "company_list_is_honoured",
+        holds=rows == 0,
+        text=text + (" Run leadscrub rescrub." if rows else ""),
+        figures={"rows": rows},
     )
 
 

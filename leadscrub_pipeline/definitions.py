@@ -7,9 +7,11 @@ import dagster as dg
 
 from leadscrub_pipeline.assets import (
     callable_phones,
+    consents,
     dnc_flags,
     dnc_registry,
     enriched_contacts,
+    internal_dnc,
     lead_scripts,
     litigator_flags,
     lookup_ledger,
@@ -19,6 +21,7 @@ from leadscrub_pipeline.assets import (
     scrub_report,
 )
 from leadscrub_pipeline.checks import (
+    company_list_is_honoured,
     every_false_flag_has_evidence,
     evidence_is_as_sealed,
     ledger_backup_can_be_read,
@@ -29,7 +32,7 @@ from leadscrub_pipeline.checks import (
     tables_are_as_declared,
 )
 from leadscrub_pipeline.dnc_build import dnc_build_job
-from leadscrub_pipeline.jobs import preview_job, resilience_job, scrub_job, still_failed_job
+from leadscrub_pipeline.jobs import own_lists_job, preview_job, resilience_job, scrub_job, still_failed_job
 from leadscrub_pipeline.rescrub import rescrub_job
 from leadscrub_pipeline.resources import (
     LedgerResource,
@@ -39,7 +42,13 @@ from leadscrub_pipeline.resources import (
     WarehouseResource,
 )
 from leadscrub_pipeline.schedules import load_schedules
-from leadscrub_pipeline.sensors import ALERT_SENSORS, dnc_downloads_sensor, dnc_registry_sensor, lead_scripts_sensor
+from leadscrub_pipeline.sensors import (
+    ALERT_SENSORS,
+    dnc_downloads_sensor,
+    dnc_registry_sensor,
+    lead_scripts_sensor,
+    own_lists_sensor,
+)
 
 defs = dg.Definitions(
     assets=[
@@ -49,6 +58,8 @@ defs = dg.Definitions(
         lookup_ledger,
         litigator_flags,
         dnc_registry,
+        internal_dnc,
+        consents,
         dnc_flags,
         scrub_evidence,
         master_processed_db,
@@ -56,6 +67,7 @@ defs = dg.Definitions(
         scrub_report,
     ],
     asset_checks=[
+        company_list_is_honoured,
         registry_is_fresh,
         evidence_is_as_sealed,
         every_false_flag_has_evidence,
@@ -65,9 +77,9 @@ defs = dg.Definitions(
         pool_limits_are_set,
         tables_are_as_declared,
     ],
-    jobs=[scrub_job, preview_job, rescrub_job, dnc_build_job, resilience_job, still_failed_job],
+    jobs=[scrub_job, preview_job, rescrub_job, dnc_build_job, own_lists_job, resilience_job, still_failed_job],
     schedules=load_schedules(),
-    sensors=[lead_scripts_sensor, dnc_downloads_sensor, dnc_registry_sensor, *ALERT_SENSORS],
+    sensors=[lead_scripts_sensor, dnc_downloads_sensor, dnc_registry_sensor, own_lists_sensor, *ALERT_SENSORS],
     resources={
         "settings": SettingsResource(),
         "scripts": ScriptsResource(),

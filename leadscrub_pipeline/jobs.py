@@ -6,8 +6,10 @@ import dagster as dg
 from pydantic import Field
 
 from leadscrub_pipeline.assets import (
+    consents,
     dnc_flags,
     enriched_contacts,
+    internal_dnc,
     litigator_flags,
     master_processed_db,
     raw_leads,
@@ -15,6 +17,7 @@ from leadscrub_pipeline.assets import (
 )
 from leadscrub_pipeline.assets.common import named_failures
 from leadscrub_pipeline.checks import (
+    company_list_is_honoured,
     every_false_flag_has_evidence,
     evidence_is_as_sealed,
     ledger_backup_can_be_read,
@@ -37,9 +40,17 @@ scrub_job: Final = dg.define_asset_job(
     tags={MODE: "scrub"},
 )
 
+own_lists_job: Final = dg.define_asset_job(
+    "own_lists_job",
+    selection=dg.AssetSelection.assets(internal_dnc, consents),
+    description="Takes in requests not to be called and consents from their folders of imports. Pays for nothing.",
+    tags={MODE: "own_lists"},
+)
+
 resilience_job: Final = dg.define_asset_job(
     "resilience_job",
     selection=dg.AssetSelection.checks(
+        company_list_is_honoured,
         evidence_is_as_sealed,
         every_false_flag_has_evidence,
         ledger_backup_can_be_read,

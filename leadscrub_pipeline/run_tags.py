@@ -6,7 +6,7 @@ from typing import Final
 PARTITION: Final = "dagster/partition"
 SCRIPT: Final = "leadscrub/script"
 MODE: Final = "leadscrub/mode"
-"""scrub, rescrub, preview, resilience, still_failed; assets when somebody picked assets in the graph."""
+"""scrub, rescrub, preview, dnc_build, own_lists, resilience, still_failed; assets when somebody picked them."""
 LAUNCHED_BY: Final = "leadscrub/launched_by"
 """The sensor, the schedule, or cli."""
 PICKED: Final = "assets"

@@ -218,6 +218,14 @@ class Settings(BaseSettings):
         description="A list past its age or of unknown age: fail the step, or leave absent numbers unknown.",
     )
 
+    internal_dnc_imports: Path | None = Field(
+        None, description="Folder of CSV files with requests not to be called: columns phone, requested_at, source."
+    )
+    consents_imports: Path | None = Field(
+        None,
+        description="Folder of CSV files with consents: columns phone, kind, given_at, proof, expires_at, source.",
+    )
+
     dnc_downloads: Path | None = Field(
         None,
         description="Folder of downloads from the FTC, one folder each: full-20261121T0800Z or changes-20261122T0800Z, "

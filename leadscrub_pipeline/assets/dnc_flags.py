@@ -3,11 +3,12 @@
 import dagster as dg
 
 from leadscrub_pipeline.assets.claims import dnc_flags_checks
-from leadscrub_pipeline.assets.common import GROUP, OWNERS, TRY_AGAIN, named_failures, table_metadata
+from leadscrub_pipeline.assets.common import GROUP, OWNERS, TRY_AGAIN, counts_metadata, named_failures, table_metadata
 from leadscrub_pipeline.assets.dnc_registry import dnc_registry, list_version, observation
 from leadscrub_pipeline.assets.enriched_contacts import enriched_contacts
 from leadscrub_pipeline.assets.litigator_flags import flag_checks, flag_metadata, log_verdicts
 from leadscrub_pipeline.assets.options import RegistryConfig, stale_list_policy
+from leadscrub_pipeline.assets.own_lists import consents, internal_dnc
 from leadscrub_pipeline.assets.versions import saw
 from leadscrub_pipeline.deployment import purpose_of
 from leadscrub_pipeline.domain.verdicts import DNC
@@ -24,7 +25,7 @@ from leadscrub_pipeline.warehouse.schema import DNC_FLAGS, ENRICHED_CONTACTS
 
 @dg.asset(
     partitions_def=LEAD_SCRIPTS,
-    deps=[enriched_contacts, dnc_registry],
+    deps=[enriched_contacts, dnc_registry, internal_dnc, consents],
     group_name=GROUP,
     owners=OWNERS,
     kinds={"python", "sqlite", "duckdb"},
@@ -83,7 +84,9 @@ def dnc_flags(
             version = opened.version.name
     log_verdicts(context, result)
     return dg.MaterializeResult(
-        metadata=flag_metadata(result) | {f"registry_{key}": value for key, value in described.items()},
+        metadata=flag_metadata(result)
+        | counts_metadata({f"{source}_entries": count for source, count in result.own_entries.items()})
+        | {f"registry_{key}": value for key, value in described.items()},
         data_version=dg.DataVersion(f"{version}.{context.run.run_id[:8]}"),
         tags=seen,
         check_results=flag_checks(result, config),

@@ -13,6 +13,7 @@ from leadscrub_pipeline.assets.dnc_flags import dnc_flags
 from leadscrub_pipeline.assets.enriched_contacts import enriched_contacts
 from leadscrub_pipeline.assets.litigator_flags import litigator_flags
 from leadscrub_pipeline.assets.master_processed_db import master_processed_db
+from leadscrub_pipeline.assets.own_lists import consents, internal_dnc
 from leadscrub_pipeline.warehouse.schema import CALLABLE_PHONES, SCRUB_EVIDENCE
 
 lookup_ledger: Final = dg.AssetSpec(
@@ -29,7 +30,7 @@ lookup_ledger: Final = dg.AssetSpec(
 
 scrub_evidence: Final = dg.AssetSpec(
     "scrub_evidence",
-    deps=[litigator_flags, dnc_flags],
+    deps=[litigator_flags, dnc_flags, internal_dnc, consents],
     group_name=GROUP,
     owners=OWNERS,
     kinds={"table"},
@@ -42,13 +43,13 @@ scrub_evidence: Final = dg.AssetSpec(
 
 callable_phones: Final = dg.AssetSpec(
     "callable_phones",
-    deps=[master_processed_db],
+    deps=[master_processed_db, internal_dnc, consents],
     group_name=GROUP,
     owners=OWNERS,
     kinds={"view"},
     metadata={"dagster/table_name": CALLABLE_PHONES},
     description=(
-        "The phones that may be called now, and until when: clear at every source, unexpired, and free of litigators "
-        "in every published row."
+        "The phones that may be called now, and until when: clear at every source, or consented to where the registry "
+        "lists them; unexpired, asked about by nobody, and free of litigators in every published row."
     ),
 )

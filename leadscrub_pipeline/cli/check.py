@@ -1,4 +1,4 @@
-"""``leadscrub check``: ask both lists about single numbers, now, and say plainly what that means.
+"""``leadscrub check``: ask all lists about single numbers, now, and say plainly what that means.
 
 It stores nothing. What a run publishes is checked by the run, with its evidence.
 """
@@ -12,9 +12,9 @@ import orjson
 import typer
 
 from leadscrub_pipeline.cli.output import DONE, FINDINGS, JsonOption, note, out, print_table, progress
-from leadscrub_pipeline.deployment import deployment_kind, open_registry
+from leadscrub_pipeline.deployment import deployment_kind, open_registry, open_warehouse
 from leadscrub_pipeline.domain.phones import parse_phone
-from leadscrub_pipeline.domain.verdicts import Answer, Reason, Verdict
+from leadscrub_pipeline.domain.verdicts import Answer, Reason, Verdict, utc_now
 from leadscrub_pipeline.errors import LeadscrubError, UnavailableError, UsageError
 from leadscrub_pipeline.settings import Settings, load_settings
 from leadscrub_pipeline.vendors.ccc import CccClient
@@ -39,13 +39,20 @@ class CheckedNumber:
     list_age_days: int | None = None
     litigator: Verdict = Verdict.UNKNOWN
     litigator_reason: str | None = None
+    asked_not_to_call: bool | None = None
+    """On the company's own list; None when that could not be read."""
+    consent: str | None = None
+    """Kind of a consent that stands."""
 
     @property
     def conclusion(self) -> Conclusion:
-        verdicts = (self.dnc, self.litigator)
-        if Verdict.LISTED in verdicts:
+        if self.asked_not_to_call or self.litigator is Verdict.LISTED:
             return "must not be called"
-        return "may be called" if verdicts == (Verdict.CLEAR, Verdict.CLEAR) else "unknown"
+        if self.dnc is Verdict.LISTED and self.consent is None:
+            return "must not be called"
+        if self.asked_not_to_call is None or Verdict.UNKNOWN in (self.dnc, self.litigator):
+            return "unknown"
+        return "may be called"
 
 
 @dataclass(slots=True)
@@ -65,6 +72,15 @@ class Source:
         return answer.verdict, answer.reason
 
 
+@dataclass(slots=True)
+class OwnSource:
+    """What the company's own list and the consents say, and the error that kept them from being read."""
+
+    asked_not_to_call: frozenset[str] = frozenset()
+    consents: dict[str, str] = field(default_factory=dict)
+    error: LeadscrubError | None = None
+
+
 def check(
     numbers: Annotated[
         list[str],
@@ -76,12 +92,12 @@ def check(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask the Do-Not-Call registry and the litigator list about phone numbers, now.
+    """Ask the Do-Not-Call registry, the litigator list and the company's own list about phone numbers, now.
 
-    A number may be called only when both lists answered and it is on neither. Nothing is stored, no evidence and no
-    verdict, and what is known from earlier runs is not looked at: CALLABLE_PHONES also leaves out withdrawn rows,
-    lines out of service and the dead. CCC is asked as a run asks it, control numbers included. With --json one
-    object a line and number.
+    A number may be called only when all lists answered and it is on none, or on the registry alone and a consent
+    stands. Nothing is stored, no evidence and no verdict, and what is known from earlier runs is not looked at:
+    CALLABLE_PHONES also leaves out withdrawn rows, lines out of service and the dead. CCC is asked as a run asks it,
+    control numbers included. With --json one object a line and number.
 
     Exit codes: 0 all may be called, 1 a number is listed or unknown, 2 a text is no number of the North American
     plan, 3 a source is unavailable (the other's answer is still shown), 4 refused by policy. The highest counts.
@@ -91,13 +107,14 @@ def check(
     asked = _numbers(numbers)
     parsed = [(text, parse_phone(text)) for text in asked]
     phones = list(dict.fromkeys(phone.digits for _, phone in parsed if phone.digits is not None))
-    with progress("Asking both lists"):
+    with progress("Asking all lists"):
         registry = ask_registry(phones, settings) if phones else Source()
         litigators = ask_ccc(phones, settings) if phones else Source()
+        own = ask_own_lists(phones, settings) if phones else OwnSource()
     checked = [
         CheckedNumber(text, None, problem=phone.reason)
         if phone.digits is None
-        else _checked(text, phone.digits, registry, litigators)
+        else _checked(text, phone.digits, registry, litigators, own)
         for text, phone in parsed
     ]
     if as_json:
@@ -105,12 +122,13 @@ def check(
             typer.echo(orjson.dumps({**asdict(number), "conclusion": number.conclusion}).decode())
     else:
         _show(checked, registry)
+    for error in (registry.error, litigators.error, own.error):
+        if error is not None:
+            note(f"error: {error}")
     for source in (registry, litigators):
-        if source.error is not None:
-            note(f"error: {source.error}")
         if source.warning is not None:
             note(f"warning: {source.warning}")
-    code = _exit_code(checked, registry, litigators)
+    code = _exit_code(checked, registry.error, litigators.error, own.error)
     if code != DONE:
         raise typer.Exit(code)
 
@@ -127,6 +145,20 @@ def ask_registry(phones: Sequence[str], settings: Settings) -> Source:
             source.answers = registry.look_up(phones, batched=settings.dnc_use_batched_query)
             if settings.dnc_on_stale_list == "fail":
                 registry.require_fresh()
+    except LeadscrubError as error:
+        source.error = error
+    return source
+
+
+def ask_own_lists(phones: Sequence[str], settings: Settings) -> OwnSource:
+    """Who of them asked us not to call, and which consents stand."""
+    from leadscrub_pipeline.warehouse.own_lists import consents_of, who_asked_not_to_call  # noqa: PLC0415 - help does without it
+
+    source = OwnSource()
+    try:
+        with open_warehouse(settings).session() as session:
+            source.asked_not_to_call = who_asked_not_to_call(session, phones)
+            source.consents = consents_of(session, phones, utc_now())
     except LeadscrubError as error:
         source.error = error
     return source
@@ -179,7 +211,7 @@ def _numbers(texts: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(numbers))
 
 
-def _checked(text: str, phone: str, registry: Source, litigators: Source) -> CheckedNumber:
+def _checked(text: str, phone: str, registry: Source, litigators: Source, own: OwnSource) -> CheckedNumber:
     dnc, dnc_reason = registry.said(phone)
     litigator, litigator_reason = litigators.said(phone)
     return CheckedNumber(
@@ -191,11 +223,13 @@ def _checked(text: str, phone: str, registry: Source, litigators: Source) -> Che
         list_age_days=registry.list_age_days,
         litigator=litigator,
         litigator_reason=litigator_reason,
+        asked_not_to_call=None if own.error is not None else phone in own.asked_not_to_call,
+        consent=own.consents.get(phone),
     )
 
 
-def _exit_code(checked: Sequence[CheckedNumber], *sources: Source) -> int:
-    codes = [source.error.exit_code for source in sources if source.error is not None]
+def _exit_code(checked: Sequence[CheckedNumber], *errors: LeadscrubError | None) -> int:
+    codes = [error.exit_code for error in errors if error is not None]
     codes += [UsageError.exit_code for number in checked if number.phone is None]
     codes += [FINDINGS for number in checked if number.conclusion != "may be called"]
     return max(codes, default=DONE)
@@ -207,6 +241,8 @@ def _show(checked: Sequence[CheckedNumber], registry: Source) -> None:
             "phone": number.phone or number.number,
             "registry": _said(number.dnc, number.dnc_reason, number),
             "litigator": _said(number.litigator, number.litigator_reason, number),
+            "asked us not to": number.asked_not_to_call,
+            "consent": number.consent,
             "conclusion": f"no number: {number.problem}" if number.phone is None else number.conclusion,
         }
         for number in checked

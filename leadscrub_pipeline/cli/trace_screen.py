@@ -39,6 +39,8 @@ def _show_phone(told: Mapping[str, Any]) -> None:
     for condition in may_be["conditions"]:
         _line(f"  {'yes' if condition['is_met'] else 'NO ':3}  {condition['rule']}: {condition['told']}.")
     _section("Verdicts now", map(_verdict, told["verdicts"]), "No source was ever asked about it.")
+    if told["own_entries"]:
+        _section("What was asked of us about it", map(_own_entry, told["own_entries"]), "")
     _section("Published rows that hold it", map(_row, told["rows"]), "No published row holds it.")
     _section("Checks, the oldest first", map(_check, told["checks"]), "There is no evidence of a check.")
 
@@ -49,6 +51,15 @@ def _verdict(verdict: Mapping[str, Any]) -> list[str]:
         f"{verdict['source']}: {_answer(verdict)}{', expired' if expired else ''}",
         f"checked {_time(verdict['checked_at'])}, counts until {_time(verdict['valid_until'])}",
         _list(verdict),
+    ]
+
+
+def _own_entry(entry: Mapping[str, Any]) -> list[str]:
+    until = f", until {_time(entry['until'])}" if entry["until"] else ""
+    return [
+        f"{entry['kind']} of {_time(entry['since'])}{until}{'' if entry['stands'] else ', counts no more'}",
+        f"{entry['told_by']}; added {_time(entry['added_at'])} by run {entry['run_id']}",
+        *([f"ended {_time(entry['ended_at'])}: {entry['why']}"] if entry["ended_at"] else []),
     ]
 
 

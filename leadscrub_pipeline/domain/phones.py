@@ -66,6 +66,18 @@ def parse_phone(value: object) -> ParsedPhone:
     ``bad_exchange``, ``service_code`` (N11), ``toll_free``, ``premium_rate``,
     ``personal_number``, ``repeated_digits``, ``not_assigned``. Never raises.
     """
+    read = read_digits(value)
+    if read.digits is None:
+        return read
+    reason = refusal(read.digits)
+    return read if reason is None else _refused(reason)
+
+
+def read_digits(value: object) -> ParsedPhone:
+    """The ten digits of a number as it is written, whether or not it is one that a person can have.
+
+    For what must be honoured also where the numbering plan has changed since. Reasons are those of ``parse_phone``.
+    """
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         return _refused(_type_reason(value))
     if isinstance(value, int):
@@ -78,9 +90,7 @@ def parse_phone(value: object) -> ParsedPhone:
         match = _ONE_NUMBER.fullmatch(value)
         if match is None:
             return _refused(_unreadable_reason(value))
-    digits = f"{match[1] or match[2]}{match[3]}{match[4]}"
-    reason = refusal(digits)
-    return ParsedPhone(digits, None) if reason is None else _refused(reason)
+    return ParsedPhone(f"{match[1] or match[2]}{match[3]}{match[4]}", None)
 
 
 def refusal(digits: str) -> str | None:

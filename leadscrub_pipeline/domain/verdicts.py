@@ -85,10 +85,12 @@ def standing(answer: Answer, *, valid_until: datetime, now: datetime) -> Answer:
     return answer
 
 
-def phone_flag(answer: Answer | None, *, has_phone: bool) -> Flag:
-    """The flag of one phone column."""
+def phone_flag(answer: Answer | None, *, has_phone: bool, asked_not_to_call: bool = False) -> Flag:
+    """The flag of one phone column. A request made to us is a Do-Not-Call entry, whatever the registry says."""
     if not has_phone:
         return Flag(None, Reason.NO_PHONE)
+    if asked_not_to_call:
+        return Flag(value=True, reason=None)
     if answer is None:
         return Flag(None, Reason.NO_VERDICT)
     if answer.verdict is Verdict.UNKNOWN:

@@ -4,7 +4,7 @@ What runs that died left unsealed is sealed here, too. Whether sealed evidence i
 was is for evidence_verification.py to say.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -69,12 +69,16 @@ class EvidenceChain:
 
     def store(self, session: Session, answers: Sequence[Checked]) -> None:
         """Keep the answers and their evidence, both or neither."""
+        self.extend(lambda end: store_answers(session, self._check, end, answers))
+
+    def extend(self, write: Callable[[ChainEnd], ChainEnd]) -> None:
+        """Have rows written that follow the chain's end, all or none of them; ``write`` gives the new end."""
         if not self._is_open:
             self._ledger.open_chain(self._check.run_id, self._check.asset, self._check.partition_key)
             self._is_open = True
         # An error or interrupt may come when the rows are committed already.
         self._end_is_known = False
-        self.end = store_answers(session, self._check, self.end, answers)
+        self.end = write(self.end)
         self._end_is_known = True
 
     def seal(self) -> None:

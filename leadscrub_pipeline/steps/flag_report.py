@@ -29,5 +29,7 @@ class FlagReport:
     rows_sealed_late: int = 0
     chains_broken: int = 0
     """Left unsealed by earlier runs, and not as they were written."""
+    own_entries: dict[str, int] = field(default_factory=dict)
+    """Entries of the company's list and of consents that decide about the phones, by source."""
     seconds: float = 0.0
     vendor: dict[str, int | float] = field(default_factory=dict)

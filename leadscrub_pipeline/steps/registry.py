@@ -8,7 +8,8 @@ from leadscrub_pipeline.domain.verdicts import registry_valid_until, utc_now
 from leadscrub_pipeline.ledger import Ledger
 from leadscrub_pipeline.steps.flag_report import FlagReport
 from leadscrub_pipeline.steps.flag_step import FlagStep, flag_step
-from leadscrub_pipeline.warehouse.phone_verdicts import Check, Checked
+from leadscrub_pipeline.steps.own_entries import witness
+from leadscrub_pipeline.warehouse.phone_verdicts import Check, Checked, phones_of
 from leadscrub_pipeline.warehouse.protocol import Warehouse
 from leadscrub_pipeline.warehouse.schema import DNC_FLAGS
 from leadscrub_pipeline.warehouse.slices import Slice
@@ -39,6 +40,7 @@ def check_registry(
         registry.require_fresh()
     with flag_step(warehouse, ledger, contacts, check, DNC_FLAGS, renew=renew, report=report) as step:
         ask_registry(step, registry, max_age_days=max_age_days, batched=batched)
+    step.result.own_entries = witness(warehouse, ledger, phones_of(contacts, utc_now(), renew=True), check, report)
     return step.result
 
 

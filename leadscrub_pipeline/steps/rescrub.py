@@ -25,6 +25,7 @@ from leadscrub_pipeline.settings import Settings
 from leadscrub_pipeline.steps.flag_report import FlagReport
 from leadscrub_pipeline.steps.flag_step import FlagStep, asking
 from leadscrub_pipeline.steps.litigators import ask_litigators
+from leadscrub_pipeline.steps.own_entries import witness
 from leadscrub_pipeline.steps.registry import ask_registry
 from leadscrub_pipeline.steps.rescrub_report import RescrubReport
 from leadscrub_pipeline.vendors.ccc import CccClient
@@ -85,6 +86,8 @@ def rescrub(
         if DNC in wanted.sources:
             with _problem_of(DNC, result), open_registry() as registry:
                 _ask_registry(ask, settings, wanted, registry, result.sources[DNC])
+            every_phone = published_phones(utc_now(), renew=True)
+            result.sources[DNC].own_entries = witness(warehouse, ledger, every_phone, _check(wanted, DNC), report)
         if CCC in wanted.sources:
             with _problem_of(CCC, result):
                 _ask_litigators(ask, settings, wanted, result.sources[CCC])

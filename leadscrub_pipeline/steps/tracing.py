@@ -51,7 +51,7 @@ def trace(warehouse: Warehouse, ledger: Ledger | None, name: str) -> Trace:
             return {"kind": "phone", "phones": [_phone(session, warehouse.dialect, ledger, phone)]}
         if _TEN_DIGITS.fullmatch(name):
             told: Trace = _phone(session, warehouse.dialect, ledger, name)
-            if told["rows"] or told["checks"] or told["verdicts"]:
+            if told["rows"] or told["checks"] or told["verdicts"] or told["own_entries"]:
                 return {"kind": "phone", "phones": [told]}
         if _RECORD_ID.fullmatch(name):
             found = find_record(session, name)
@@ -76,9 +76,11 @@ def _phone(session: Session, dialect: Dialect, ledger: Ledger | None, phone: str
         "callable": {
             "is_callable": until is not None,
             "until": None if until is None else aware(until),
+            "basis": story.basis,
             "conditions": [asdict(condition) for condition in story.conditions],
         },
         "verdicts": [_plain(asdict(verdict)) for verdict in story.verdicts],
+        "own_entries": [_plain(asdict(entry)) for entry in story.own_entries],
         "rows": _rows(story, people, ledger),
         "checks": [{**_plain(asdict(check)), "seal": _seal(_covering(seals, check))} for check in story.checks],
     }

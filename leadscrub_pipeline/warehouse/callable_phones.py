@@ -1,16 +1,18 @@
 """The view CALLABLE_PHONES: the only place that says a number may be called.
 
 One row a phone for which every source's verdict is clear and unexpired, which is not
-disconnected, and for which every published row that holds it is free of litigators, not
-marked dead and not withdrawn. A new rule about callability belongs here and nowhere else.
+disconnected, which nobody asked us not to call, and for which every published row that holds it
+is free of litigators, not marked dead and not withdrawn. In place of the registry's clear verdict
+a consent will do where the registry says listed. A new rule about callability belongs here and
+nowhere else.
 """
 
 import hashlib
 from typing import Final
 
-from leadscrub_pipeline.warehouse.flags import digits_sql
+from leadscrub_pipeline.warehouse.flags import COMPANY_LIST, digits_sql
 from leadscrub_pipeline.warehouse.protocol import Dialect
-from leadscrub_pipeline.warehouse.schema import CALLABLE_PHONES, MASTER, PHONE_VERDICTS, WITHDRAWALS
+from leadscrub_pipeline.warehouse.schema import CALLABLE_PHONES, CONSENTS, MASTER, PHONE_VERDICTS, WITHDRAWALS
 
 _VIEW: Final = """
 {create} AS
@@ -30,20 +32,47 @@ holders AS (
   LEFT JOIN {withdrawals} AS w ON w.record_id = h.record_id AND w.withdrawn_at >= h.processed_at
   WHERE h.phone IS NOT NULL
   GROUP BY h.phone
+),
+consents AS (
+  SELECT
+    phone, kind, proof, expires_at,
+    ROW_NUMBER() OVER (
+      PARTITION BY phone ORDER BY CASE WHEN expires_at IS NULL THEN 0 ELSE 1 END, expires_at DESC, kind, proof
+    ) AS place
+  FROM {consents}
+  WHERE {standing_consent}
 )
 SELECT
   h.phone,
-  CASE WHEN ccc.valid_until < dnc.valid_until THEN ccc.valid_until ELSE dnc.valid_until END AS valid_until,
+  CASE
+    WHEN dnc.verdict = 'clear' AND dnc.valid_until < ccc.valid_until THEN dnc.valid_until
+    WHEN dnc.verdict = 'listed' AND c.expires_at < ccc.valid_until THEN c.expires_at
+    ELSE ccc.valid_until
+  END AS valid_until,
   ccc.checked_at AS litigator_checked_at,
   dnc.checked_at AS dnc_checked_at,
-  dnc.list_version AS dnc_list_version
+  dnc.list_version AS dnc_list_version,
+  CASE WHEN dnc.verdict = 'clear' THEN '{not_listed}' ELSE c.kind END AS basis,
+  CASE WHEN dnc.verdict = 'listed' THEN c.proof END AS consent_proof
 FROM holders AS h
 JOIN {verdicts} AS ccc
   ON ccc.phone = h.phone AND ccc.source = 'ccc' AND ccc.verdict = 'clear' AND ccc.valid_until > {now}
-JOIN {verdicts} AS dnc
-  ON dnc.phone = h.phone AND dnc.source = 'dnc' AND dnc.verdict = 'clear' AND dnc.valid_until > {now}
+JOIN {verdicts} AS dnc ON dnc.phone = h.phone AND dnc.source = 'dnc'
+LEFT JOIN consents AS c ON c.phone = h.phone AND c.place = 1
+LEFT JOIN {company_list} AS company ON company.phone = h.phone
 WHERE h.holders = h.free_holders
+  AND company.phone IS NULL
+  AND ((dnc.verdict = 'clear' AND dnc.valid_until > {now}) OR (dnc.verdict = 'listed' AND c.phone IS NOT NULL))
 """
+
+
+NOT_LISTED: Final = "not_listed"
+"""Basis of a phone that no consent is needed for; else the basis is the consent's kind."""
+
+
+def standing_consent(dialect: Dialect) -> str:
+    """Which rows of CONSENTS count now."""
+    return f"revoked_at IS NULL AND (expires_at IS NULL OR expires_at > {dialect.now()})"
 
 
 def view_definition(dialect: Dialect) -> str:
@@ -62,6 +91,10 @@ def view_definition(dialect: Dialect) -> str:
         held=held,
         withdrawals=WITHDRAWALS.full_name,
         verdicts=PHONE_VERDICTS.full_name,
+        consents=CONSENTS.full_name,
+        standing_consent=standing_consent(dialect),
+        company_list=COMPANY_LIST,
+        not_listed=NOT_LISTED,
         now=dialect.now(),
     ).strip()
 

@@ -9,10 +9,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from leadscrub_pipeline.domain.verdicts import CCC, DNC, SOURCES
+from leadscrub_pipeline.domain.consents import COMPANY, CONSENT
+from leadscrub_pipeline.domain.verdicts import CCC, DNC
+from leadscrub_pipeline.warehouse.callable_phones import standing_consent
 from leadscrub_pipeline.warehouse.protocol import Dialect, Session
 from leadscrub_pipeline.warehouse.schema import (
     CALLABLE_PHONES,
+    CONSENTS,
+    INTERNAL_DNC,
     MASTER,
     PERSON_CACHE,
     PHONE_VERDICTS,
@@ -23,7 +27,14 @@ from leadscrub_pipeline.warehouse.schema import (
 )
 
 _SLOTS: Final = (1, 2, 3)
-SOURCE_NAMES: Final = {CCC: "the litigator list", DNC: "the Do-Not-Call registry"}
+REQUEST: Final = "request"
+"""Kind of an entry on the company's own list."""
+SOURCE_NAMES: Final = {
+    CCC: "the litigator list",
+    DNC: "the Do-Not-Call registry",
+    COMPANY: "the company's own list",
+    CONSENT: "the consents",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +96,23 @@ class VerdictNow:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnEntry:
+    """A request not to be called, or a consent."""
+
+    kind: str
+    """request, or the kind of consent."""
+    since: datetime
+    until: datetime | None
+    told_by: str
+    """Where a request came from, or where a consent's proof is kept."""
+    added_at: datetime
+    run_id: str
+    ended_at: datetime | None
+    why: str | None
+    stands: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Condition:
     """One thing that must hold before a number may be called."""
 
@@ -103,9 +131,12 @@ class PhoneStory:
     holders: tuple[Holder, ...]
     checks: tuple[CheckMade, ...]
     verdicts: tuple[VerdictNow, ...]
+    own_entries: tuple[OwnEntry, ...]
     conditions: tuple[Condition, ...]
     callable_until: datetime | None
     """From the view CALLABLE_PHONES, which alone decides; None when the number may not be called."""
+    basis: str | None
+    """From the view: not_listed, or the kind of the consent by which the number may be called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +191,20 @@ ORDER BY source
 """
 
 
+def _own_entries(dialect: Dialect) -> str:
+    return f"""
+SELECT * FROM (
+  SELECT '{REQUEST}' AS kind, requested_at AS since, CAST(NULL AS TIMESTAMP) AS ends, source AS told_by, added_at, run_id,
+    withdrawn_at AS ended_at, withdrawal AS why, withdrawn_at IS NULL AS stands
+  FROM {INTERNAL_DNC.full_name} WHERE phone = ?
+  UNION ALL
+  SELECT kind, given_at, expires_at, proof, added_at, run_id, revoked_at, revocation, {standing_consent(dialect)}
+  FROM {CONSENTS.full_name} WHERE phone = ?
+) AS e
+ORDER BY since, kind, told_by
+"""
+
+
 def read_phone(session: Session, dialect: Dialect, phone: str) -> PhoneStory:
     """The story of one number of ten digits; one that nobody knows has an empty one."""
     now = session.rows(f"SELECT {dialect.now()}")[0][0]
@@ -167,15 +212,18 @@ def read_phone(session: Session, dialect: Dialect, phone: str) -> PhoneStory:
     found = session.rows(f"SELECT * FROM ({query}) AS h ORDER BY 5, 1, 2", [phone] * len(_SLOTS))
     holders = tuple(Holder(*row) for row in found)
     verdicts = tuple(VerdictNow(*row) for row in session.rows(_VERDICTS.format(now=dialect.now()), [phone]))
-    callable_rows = session.rows(f"SELECT valid_until FROM {CALLABLE_PHONES} WHERE phone = ?", [phone])
+    entries = tuple(OwnEntry(*row) for row in session.rows(_own_entries(dialect), [phone, phone]))
+    callable_rows = session.rows(f"SELECT valid_until, basis FROM {CALLABLE_PHONES} WHERE phone = ?", [phone])
     return PhoneStory(
         phone=phone,
         now=now,
         holders=holders,
         checks=tuple(CheckMade(*row) for row in session.rows(_CHECKS, [phone])),
         verdicts=verdicts,
-        conditions=conditions(holders, verdicts),
+        own_entries=entries,
+        conditions=conditions(holders, verdicts, entries),
         callable_until=callable_rows[0][0] if callable_rows else None,
+        basis=callable_rows[0][1] if callable_rows else None,
     )
 
 
@@ -197,12 +245,16 @@ def _holder_query(dialect: Dialect, slot: int) -> str:
     )
 
 
-def conditions(holders: Sequence[Holder], verdicts: Sequence[VerdictNow]) -> tuple[Condition, ...]:
+def conditions(
+    holders: Sequence[Holder], verdicts: Sequence[VerdictNow], entries: Sequence[OwnEntry]
+) -> tuple[Condition, ...]:
     """Each rule of the view CALLABLE_PHONES in words; a test holds the two together."""
     latest = {verdict.source: verdict for verdict in verdicts}
     return (
         _published(holders),
-        *(_source_condition(source, latest.get(source)) for source in SOURCES),
+        _source_condition(CCC, latest.get(CCC)),
+        _registry_condition(latest.get(DNC), entries),
+        _nobody_asked(entries),
         _condition(
             "Every published row that holds it has in_litigator_list FALSE",
             holders,
@@ -244,6 +296,25 @@ def _published(holders: Sequence[Holder]) -> Condition:
     rows = len({holder.record_id for holder in holders})
     told = f"{rows} published row{'s' if rows != 1 else ''}" if rows else "no published row holds it"
     return Condition("A published row holds it", bool(holders), told)
+
+
+def _registry_condition(verdict: VerdictNow | None, entries: Sequence[OwnEntry]) -> Condition:
+    """A consent will do where the registry lists the number, and nowhere else."""
+    found = _source_condition(DNC, verdict)
+    rule = f"{found.rule}; or it lists the number and a consent stands"
+    consent = next((entry for entry in entries if entry.kind != REQUEST and entry.stands), None)
+    if verdict is None or verdict.verdict != "listed" or consent is None:
+        return Condition(rule, found.is_met, found.told)
+    until = "it is revoked" if consent.until is None else f"{_time(consent.until)} UTC"
+    return Condition(rule, True, f"{found.told}; {consent.kind} until {until}, proof {consent.told_by}")
+
+
+def _nobody_asked(entries: Sequence[OwnEntry]) -> Condition:
+    rule = "Nobody asked us not to call it"
+    standing = [entry for entry in entries if entry.kind == REQUEST and entry.stands]
+    if not standing:
+        return Condition(rule, True, "the company's own list does not have it")
+    return Condition(rule, False, f"requested at {_time(standing[0].since)} UTC ({standing[0].told_by})")
 
 
 def _source_condition(source: str, verdict: VerdictNow | None) -> Condition:

@@ -8,9 +8,15 @@ from datetime import datetime
 from typing import Final
 
 from leadscrub_pipeline.domain.verdicts import CCC, DNC, LASTING_REASONS, Reason
+from leadscrub_pipeline.warehouse.schema import INTERNAL_DNC
 
 _SLOTS: Final = (1, 2, 3)
 _VERDICTS_OF: Final = tuple(f"{source}{i}" for source in (CCC, DNC) for i in _SLOTS)
+ON_REGISTRY: Final = "registry"
+ON_COMPANY: Final = "company"
+REGISTRY_AND_COMPANY: Final = f"{ON_REGISTRY}, {ON_COMPANY}"
+"""Why a Do-Not-Call flag is TRUE, as rows say it."""
+
 LASTING: Final = ", ".join(f"'{reason.value}'" for reason in sorted(LASTING_REASONS))
 """Reasons that another visit would not change, as a list of SQL."""
 
@@ -21,12 +27,20 @@ def digits_sql(column: str) -> str:
     return f"CASE WHEN {is_fraction} THEN SUBSTR({column}, 1, 10) ELSE {column} END"
 
 
+COMPANY_LIST: Final = f"(SELECT DISTINCT phone FROM {INTERNAL_DNC.full_name} WHERE withdrawn_at IS NULL)"
+"""Phones that must not be called whatever the sources say, because somebody asked us."""
+
+
 def flag_joins(verdicts: str, phones: Sequence[str]) -> str:
-    """Joins of the verdicts about a row's three phones, given as expressions: aliases ccc1 to dnc3."""
+    """Joins of what is known of a row's three phones, given as expressions: ccc1 to dnc3, and company1 to company3."""
+    given = list(zip(_SLOTS, phones, strict=True))
     return "\n".join(
-        f"LEFT JOIN {verdicts} AS {source}{i} ON {source}{i}.phone = {phone} AND {source}{i}.source = '{source}'"
-        for source in (CCC, DNC)
-        for i, phone in zip(_SLOTS, phones, strict=True)
+        [
+            f"LEFT JOIN {verdicts} AS {source}{i} ON {source}{i}.phone = {phone} AND {source}{i}.source = '{source}'"
+            for source in (CCC, DNC)
+            for i, phone in given
+        ]
+        + [f"LEFT JOIN {COMPANY_LIST} AS company{i} ON company{i}.phone = {phone}" for i, phone in given]
     )
 
 
@@ -34,10 +48,27 @@ def flag_columns(phones: Sequence[str]) -> str:
     """Flag, reason, checked-at time and list version of each source and phone, over ``flag_joins``."""
     given = list(zip(_VERDICTS_OF, [*phones, *phones], strict=True))
     return ", ".join(
-        [f"{flag_sql(verdict, phone)} AS {verdict}_flag" for verdict, phone in given]
-        + [f"{reason_sql(verdict, phone)} AS {verdict}_reason" for verdict, phone in given]
+        [f"{_of_company_first(name, 'TRUE', flag_sql(name, phone))} AS {name}_flag" for name, phone in given]
+        + [f"{_of_company_first(name, 'NULL', reason_sql(name, phone))} AS {name}_reason" for name, phone in given]
         + [f"{verdict}.checked_at AS {verdict}_checked_at" for verdict in _VERDICTS_OF]
         + [f"{DNC}{i}.list_version AS {DNC}{i}_list_version" for i in _SLOTS]
+        + [f"{_lists(i)} AS {DNC}{i}_lists" for i in _SLOTS]
+    )
+
+
+def _of_company_first(verdict: str, then: str, otherwise: str) -> str:
+    """A request made to us is a Do-Not-Call entry, whatever the registry says or does not say."""
+    if not verdict.startswith(DNC):
+        return otherwise
+    return f"CASE WHEN company{verdict[-1]}.phone IS NOT NULL THEN {then} ELSE {otherwise} END"
+
+
+def _lists(slot: int) -> str:
+    """Which lists a phone is on that is on any."""
+    registry = f"{DNC}{slot}.verdict = 'listed'"
+    return (
+        f"CASE WHEN company{slot}.phone IS NOT NULL AND {registry} THEN '{REGISTRY_AND_COMPANY}' "
+        f"WHEN company{slot}.phone IS NOT NULL THEN '{ON_COMPANY}' WHEN {registry} THEN '{ON_REGISTRY}' END"
     )
 
 

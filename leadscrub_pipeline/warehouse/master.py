@@ -348,6 +348,7 @@ def _additional_data() -> str:
         *(f"'\"phone_{i}_litigator_checked_at\":' || " + _json_time(f"f.{CCC}{i}_checked_at") for i in _SLOTS),
         *(f"'\"phone_{i}_dnc_checked_at\":' || " + _json_time(f"f.{DNC}{i}_checked_at") for i in _SLOTS),
         *(f"'\"phone_{i}_dnc_list_version\":' || " + _json_string(f"f.{DNC}{i}_list_version") for i in _SLOTS),
+        *(f"'\"phone_{i}_dnc_lists\":' || " + _json_string(f"f.{DNC}{i}_lists") for i in _SLOTS),
     ]
     comma = " || ',' || "
     return (

@@ -19,11 +19,13 @@ from leadscrub_pipeline.warehouse.master import computed_record_id
 from leadscrub_pipeline.warehouse.person_cache import NEVER, NO_PARTITION
 from leadscrub_pipeline.warehouse.protocol import Dialect, Session
 from leadscrub_pipeline.warehouse.schema import (
+    CONSENTS,
     DATABASE,
     DNC_FLAGS,
     ENRICHED_CONTACTS,
     ERASED,
     IDENTITY_COLUMNS,
+    INTERNAL_DNC,
     LITIGATOR_FLAGS,
     MASTER,
     PERSON_CACHE,
@@ -215,7 +217,7 @@ def read(session: Session, traces: Traces) -> dict[str, list[dict[str, Any]]]:
     ]
     by_phone: list[tuple[Table, str, list[object]]] = [
         (table, f"phone IN ({phones})", numbers)
-        for table in (LITIGATOR_FLAGS, DNC_FLAGS, PHONE_VERDICTS, SCRUB_EVIDENCE)
+        for table in (LITIGATOR_FLAGS, DNC_FLAGS, PHONE_VERDICTS, SCRUB_EVIDENCE, INTERNAL_DNC, CONSENTS)
     ]
     rejected = _any_identity(traces.rejected)
     return {

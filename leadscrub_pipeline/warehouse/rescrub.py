@@ -40,7 +40,8 @@ REASONS: Final = ("litigator_reason", *(f"phone_{i}_dnc_reason" for i in _SLOTS)
 _CHECKED_AT: Final = {f"phone_{i}_{name}_checked_at": f"{source}{i}" for name, source in
                       (("litigator", CCC), ("dnc", DNC)) for i in _SLOTS}  # fmt: skip
 _LIST_VERSIONS: Final = {f"phone_{i}_dnc_list_version": f"{DNC}{i}" for i in _SLOTS}
-PROVENANCE: Final = (*_CHECKED_AT, *_LIST_VERSIONS)
+_LISTS: Final = {f"phone_{i}_dnc_lists": f"{DNC}{i}" for i in _SLOTS}
+PROVENANCE: Final = (*_CHECKED_AT, *_LIST_VERSIONS, *_LISTS)
 """Members of a row's provenance that tell of its phones' checks."""
 
 _KEY: Final = "COALESCE({alias}.record_id, '')"
@@ -107,7 +108,8 @@ WITH f AS (
   {", ".join(f"f.old_{name}" for name in FLAGS)},
   {row_flags()},
   {", ".join(f"{utc_text(f'f.{verdict}_checked_at')} AS {name}" for name, verdict in _CHECKED_AT.items())},
-  {", ".join(f"f.{verdict}_list_version AS {name}" for name, verdict in _LIST_VERSIONS.items())}
+  {", ".join(f"f.{verdict}_list_version AS {name}" for name, verdict in _LIST_VERSIONS.items())},
+  {", ".join(f"f.{verdict}_lists AS {name}" for name, verdict in _LISTS.items())}
   FROM f
 )
 SELECT DISTINCT g.record_key, g.processed_at, {", ".join(f"g.{name}" for name in _PHONES)},

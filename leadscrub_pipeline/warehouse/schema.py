@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Final, Literal
 
 DATABASE: Final = "PROCESSED_DATA_DB"
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 """Releases only add tables and columns; what an older warehouse lacks is added when it is opened."""
 
 ColumnType = Literal["text", "bool", "int", "timestamp", "json"]
@@ -191,11 +191,46 @@ SCRUB_EVIDENCE: Final = Table(
         _text("script_hash", "Hash of the lead script as it was run."),
         _text("purpose", "Permissible purpose under which the person was looked up."),
         _text("phone", "Ten digits.", personal=True),
-        _text("source", "ccc or dnc."),
+        _text("source", "ccc or dnc; company and consent for entries of INTERNAL_DNC and CONSENTS."),
         *_VERDICT,
         _text("canonical", "All of the above in one line: what the hash covers.", personal=True),
         _text("row_hash", "SHA-256 of the hash before and the canonical text: the chain of the run and asset."),
     ),
+)
+
+INTERNAL_DNC: Final = Table(
+    "LEADSCRUB",
+    "INTERNAL_DNC",
+    "The company's own list: requests not to be called that were made to us. Rows are only ever added.",
+    (
+        _text("phone", "Ten digits.", personal=True),
+        Column("requested_at", "timestamp", "UTC; when the request was made."),
+        _text("source", "How it reached us, or which file has it."),
+        Column("added_at", "timestamp", "UTC; since then it is honoured."),
+        _text("run_id", "Run or command that added it."),
+        Column("withdrawn_at", "timestamp", "UTC; when the number asked to be called again. NULL: it stands."),
+        _text("withdrawal", "Why it was withdrawn."),
+    ),
+    key=("phone", "requested_at", "source"),
+)
+
+CONSENTS: Final = Table(
+    "LEADSCRUB",
+    "CONSENTS",
+    "Who may be called although the registry lists the number, by what proof, until when. Rows are only ever added.",
+    (
+        _text("phone", "Ten digits.", personal=True),
+        _text("kind", "written_consent, transaction or inquiry."),
+        Column("given_at", "timestamp", "UTC; of the consent, transaction or inquiry."),
+        _text("proof", "Where the proof is kept."),
+        Column("expires_at", "timestamp", "UTC; a written consent without an end has none."),
+        _text("source", "How it reached us, or which file has it."),
+        Column("added_at", "timestamp", "UTC; since then it counts."),
+        _text("run_id", "Run or command that added it."),
+        Column("revoked_at", "timestamp", "UTC; when it was taken back. NULL: it stands."),
+        _text("revocation", "Why it was revoked."),
+    ),
+    key=("phone", "kind", "given_at", "proof"),
 )
 
 WITHDRAWALS: Final = Table(
@@ -251,7 +286,11 @@ MASTER: Final = Table(
             "in_litigator_list", "bool", "TRUE: any phone is listed. FALSE: all were answered clear. NULL: unknown."
         ),
         *(
-            Column(f"phone_{i}_in_dnc", "bool", "TRUE listed, FALSE checked and absent, NULL unknown or no phone.")
+            Column(
+                f"phone_{i}_in_dnc",
+                "bool",
+                "TRUE on the registry or the company's list, FALSE checked and absent, NULL unknown or no phone.",
+            )
             for i in (1, 2, 3)
         ),
         Column(
@@ -277,6 +316,8 @@ TABLES: Final = (
     PUBLISHED_IDENTITIES,
     PHONE_VERDICTS,
     SCRUB_EVIDENCE,
+    INTERNAL_DNC,
+    CONSENTS,
     WITHDRAWALS,
     STAMP,
     MASTER,
