@@ -113,6 +113,11 @@ def _open_snowflake(settings: Settings, tag: QueryTag | None, connect: Connect |
     )
 
 
+def has_warehouse(settings: Settings) -> bool:
+    """Whether there is one that anything can be in; the embedded one is made by the first run."""
+    return settings.leadscrub_warehouse == "snowflake" or settings.warehouse_path.exists()
+
+
 def open_ledger(settings: Settings) -> Ledger:
     from leadscrub_pipeline.ledger import Ledger
 

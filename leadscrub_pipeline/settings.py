@@ -218,14 +218,6 @@ class Settings(BaseSettings):
         description="A list past its age or of unknown age: fail the step, or leave absent numbers unknown.",
     )
 
-    internal_dnc_imports: Path | None = Field(
-        None, description="Folder of CSV files with requests not to be called: columns phone, requested_at, source."
-    )
-    consents_imports: Path | None = Field(
-        None,
-        description="Folder of CSV files with consents: columns phone, kind, given_at, proof, expires_at, source.",
-    )
-
     dnc_downloads: Path | None = Field(
         None,
         description="Folder of downloads from the FTC, one folder each: full-20261121T0800Z or changes-20261122T0800Z, "
@@ -245,6 +237,15 @@ class Settings(BaseSettings):
     )
     dnc_keep_days: int = Field(
         1827, ge=31, description="Days for which it is kept what stood on a list that was replaced (16 CFR 310.5)."
+    )
+
+    # --- The company's own list, and consents ------------------------------------------
+    internal_dnc_imports: Path | None = Field(
+        None, description="Folder of CSV files with requests not to be called: columns phone, requested_at, source."
+    )
+    consents_imports: Path | None = Field(
+        None,
+        description="Folder of CSV files with consents: columns phone, kind, given_at, proof, expires_at, source.",
     )
 
     # --- switches back to the old way ----------------------------------------------------

@@ -9,7 +9,7 @@ import orjson
 
 from leadscrub_pipeline.warehouse.arrow import arrow_schema, to_table
 from leadscrub_pipeline.warehouse.duckdb import DuckdbWarehouse
-from leadscrub_pipeline.warehouse.schema import MASTER, PHONE_VERDICTS, WITHDRAWALS
+from leadscrub_pipeline.warehouse.schema import CONSENTS, INTERNAL_DNC, MASTER, PHONE_VERDICTS, WITHDRAWALS
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 """The view compares with the real clock, so its tests stay away from this moment."""
@@ -106,19 +106,58 @@ def withdrawal_row(name: object, withdrawn_at: datetime) -> Row:
     return {"record_id": record_id(name), "withdrawn_at": withdrawn_at, "reason": "script spring"}
 
 
+def request_row(number: str, *, withdrawn_at: datetime | None = None, source: str = "call") -> Row:
+    return {
+        "phone": number,
+        "requested_at": NOW - 2 * DAY,
+        "source": source,
+        "added_at": NOW - 2 * DAY,
+        "run_id": "command",
+        "withdrawn_at": withdrawn_at,
+        "withdrawal": withdrawn_at and "asked to be called",
+    }
+
+
+def consent_row(
+    number: str,
+    kind: str = "transaction",
+    *,
+    expires_at: datetime | None = NOW + 5 * DAY,
+    revoked_at: datetime | None = None,
+    proof: str = "contract 1",
+) -> Row:
+    return {
+        "phone": number,
+        "kind": kind,
+        "given_at": NOW - 30 * DAY,
+        "proof": proof,
+        "expires_at": expires_at,
+        "source": "crm",
+        "added_at": NOW - 2 * DAY,
+        "run_id": "command",
+        "revoked_at": revoked_at,
+        "revocation": revoked_at and "by letter",
+    }
+
+
 def store(
     warehouse: DuckdbWarehouse,
     master: Sequence[Row] = (),
     verdicts: Sequence[Row] = (),
     withdrawals: Sequence[Row] = (),
+    *,
+    requests: Sequence[Row] = (),
+    consents: Sequence[Row] = (),
 ) -> None:
+    tables = {MASTER: master, PHONE_VERDICTS: verdicts, WITHDRAWALS: withdrawals}
+    tables |= {INTERNAL_DNC: requests, CONSENTS: consents}
     with warehouse.session() as session:
-        for table, rows in ((MASTER, master), (PHONE_VERDICTS, verdicts), (WITHDRAWALS, withdrawals)):
+        for table, rows in tables.items():
             if rows:
                 session.load(table.full_name, to_table(rows, arrow_schema(table)))
 
 
 def clear_tables(warehouse: DuckdbWarehouse) -> None:
     with warehouse.session() as session:
-        for table in (MASTER, PHONE_VERDICTS, WITHDRAWALS):
+        for table in (MASTER, PHONE_VERDICTS, WITHDRAWALS, INTERNAL_DNC, CONSENTS):
             session.execute(f"DELETE FROM {table.full_name}")

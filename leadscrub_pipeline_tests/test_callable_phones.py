@@ -19,9 +19,11 @@ from leadscrub_pipeline_tests.published import (
     Row,
     clear_rows,
     clear_tables,
+    consent_row,
     make_warehouse,
     master_row,
     phone,
+    request_row,
     store,
     verdict_row,
     withdrawal_row,
@@ -44,6 +46,8 @@ VERDICTS = ("none", "listed", "clear", "expired", "unknown")
 FLAGS = (False, True, None)
 MARKS = ("false", "true", "missing", "null")
 WITHDRAWN = ("never", "before", "at the same time", "after")
+ASKED = ("never", "withdrawn", "stands", "twice")
+CONSENT = ("none", "in writing", "stands", "expired", "revoked")
 
 
 class Holder(NamedTuple):
@@ -73,10 +77,32 @@ class Case:
     ccc: str
     dnc: str
     holders: tuple[Holder, ...]
+    asked: str = "never"
+    consent: str = "none"
 
     @property
     def may_be_called(self) -> bool:
-        return self.ccc == self.dnc == "clear" and all(holder.is_free for holder in self.holders)
+        by_registry = self.dnc == "clear" or (self.dnc == "listed" and self.consent in ("in writing", "stands"))
+        nobody_asked = self.asked in ("never", "withdrawn")
+        return self.ccc == "clear" and by_registry and nobody_asked and all(holder.is_free for holder in self.holders)
+
+    def requests(self) -> Iterator[Row]:
+        if self.asked != "never":
+            yield request_row(self.number, withdrawn_at=NOW - DAY)
+        if self.asked in ("stands", "twice"):
+            yield request_row(self.number, source="letter")
+        if self.asked == "twice":
+            yield request_row(self.number, source="web form")
+
+    def consents(self) -> Iterator[Row]:
+        if self.consent != "none":
+            yield consent_row(self.number, expires_at=NOW - DAY, proof="old contract")
+        if self.consent == "in writing":
+            yield consent_row(self.number, "written_consent", expires_at=None)
+        elif self.consent != "none":
+            revoked_at = NOW - DAY if self.consent == "revoked" else None
+            expires_at = NOW - DAY if self.consent == "expired" else NOW + 5 * DAY
+            yield consent_row(self.number, "inquiry", expires_at=expires_at, revoked_at=revoked_at)
 
     def verdicts(self) -> Iterator[Row]:
         for source, said in (("ccc", self.ccc), ("dnc", self.dnc)):
@@ -113,6 +139,8 @@ def assert_view_agrees(warehouse: DuckdbWarehouse, cases: list[Case]) -> None:
         [row for case in cases for row in case.rows()],
         [row for case in cases for row in case.verdicts()],
         [row for case in cases for row in case.withdrawals()],
+        requests=[row for case in cases for row in case.requests()],
+        consents=[row for case in cases for row in case.consents()],
     )
     expected = {case.number for case in cases if case.may_be_called}
     found = callable_phones(warehouse)
@@ -128,6 +156,40 @@ def test_every_combination_of_verdicts_and_one_row_gives_the_view_the_right_answ
     ]
     assert sum(case.may_be_called for case in cases) == 3 * 3 * 2 * 3
     assert_view_agrees(warehouse, cases)
+
+
+def test_a_consent_lifts_a_listing_and_nothing_else_and_a_request_beats_all(warehouse: DuckdbWarehouse) -> None:
+    combinations = itertools.product(VERDICTS, VERDICTS, (False, True), ASKED, CONSENT)
+    cases = [
+        Case(phone(number), ccc, dnc, (Holder(litigator=litigator),), asked, consent)
+        for number, (ccc, dnc, litigator, asked, consent) in enumerate(combinations)
+    ]
+    assert sum(case.may_be_called for case in cases) == 2 * (len(CONSENT) + 2)
+    assert_view_agrees(warehouse, cases)
+
+
+def test_the_view_says_on_which_ground_a_number_may_be_called_and_until_when(warehouse: DuckdbWarehouse) -> None:
+    phones = [phone(number) for number in range(5)]
+    verdicts = [verdict_row(number, "ccc", valid_until=NOW + 8 * DAY) for number in phones]
+    verdicts += [verdict_row(phones[0], "dnc"), *(verdict_row(number, "dnc", "listed") for number in phones[1:])]
+    consents = [
+        consent_row(phones[0]),
+        consent_row(phones[1]),
+        consent_row(phones[2], expires_at=NOW + 3 * DAY),
+        consent_row(phones[2], "written_consent", expires_at=None, proof="form 2"),
+        consent_row(phones[3], "inquiry", expires_at=NOW + 20 * DAY),
+    ]
+    store(warehouse, [master_row(number, [number]) for number in phones], verdicts, consents=consents)
+    with warehouse.session() as session:
+        query = f"SELECT phone, basis, consent_proof, valid_until FROM {CALLABLE_PHONES} ORDER BY phone"
+        found = session.rows(query)
+    of_ccc = (NOW + 8 * DAY).replace(tzinfo=None)
+    assert found == [
+        (phones[0], "not_listed", None, of_ccc),
+        (phones[1], "transaction", "contract 1", (NOW + 5 * DAY).replace(tzinfo=None)),
+        (phones[2], "written_consent", "form 2", of_ccc),
+        (phones[3], "inquiry", "contract 1", of_ccc),
+    ]
 
 
 def test_every_pair_of_rows_that_hold_one_phone_must_both_be_free(warehouse: DuckdbWarehouse) -> None:

@@ -22,8 +22,8 @@ def test_it_loads_in_a_fresh_interpreter_with_an_empty_environment_and_without_w
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, env={}, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == (
-        "['callable_phones', 'dnc_flags', 'dnc_registry', 'enriched_contacts', 'lead_scripts', 'litigator_flags', "
-        "'lookup_ledger', 'master_processed_db', 'raw_leads', 'scrub_evidence', "
+        "['callable_phones', 'consents', 'dnc_flags', 'dnc_registry', 'enriched_contacts', 'internal_dnc', "
+        "'lead_scripts', 'litigator_flags', 'lookup_ledger', 'master_processed_db', 'raw_leads', 'scrub_evidence', "
         "'scrub_report'] "
         "['scrub_job', 'preview_job', 'rescrub_job'] []"
     )
@@ -59,7 +59,7 @@ def definitions() -> Any:
 
 def test_every_asset_has_description_group_owner_and_kinds() -> None:
     specs = definitions().resolve_all_asset_specs()
-    assert len(specs) == 11
+    assert len(specs) == 13
     bare = {
         spec.key.to_user_string(): [
             name

@@ -30,6 +30,7 @@ from leadscrub_pipeline.warehouse.duckdb import DuckdbWarehouse
 from leadscrub_pipeline.warehouse.master import Publication, publish
 from leadscrub_pipeline.warehouse.schema import (
     ENRICHED_CONTACTS,
+    INTERNAL_DNC,
     MASTER,
     PERSON_CACHE,
     PHONE_VERDICTS,
@@ -50,12 +51,20 @@ class Said(NamedTuple):
 
     answer: Answer | None
     valid_until: datetime = NOW + timedelta(days=3)
+    asked_not_to_call: bool = False
+    """Of what the registry says: the number is on the company's list as well."""
 
     @property
     def flag(self) -> Flag:
         """By the rules of domain/verdicts.py."""
         counts = None if self.answer is None else standing(self.answer, valid_until=self.valid_until, now=NOW)
-        return phone_flag(counts, has_phone=True)
+        return phone_flag(counts, has_phone=True, asked_not_to_call=self.asked_not_to_call)
+
+    @property
+    def lists(self) -> str | None:
+        """Which lists the phone is on, as the row says it."""
+        on = [("registry", self.answer == LISTED), ("company", self.asked_not_to_call)]
+        return ", ".join(name for name, holds in on if holds) or None
 
 
 REASONS = [reason for reason in Reason if reason is not Reason.NO_PHONE]
@@ -74,6 +83,7 @@ EVERY_VERDICT = (
     Said(CLEAR, NOW - MOMENT),
     *(Said(unknown(reason), NOW) for reason in REASONS),
 )
+ASKED_NOT_TO_CALL = tuple(said._replace(asked_not_to_call=True) for said in EVERY_VERDICT)
 Slot = tuple[Said, Said] | None
 """What CCC and the registry say of the phone in a column, or no phone."""
 
@@ -114,7 +124,17 @@ def publish_leads(warehouse: DuckdbWarehouse, leads: Sequence[Sequence[Slot]]) -
                          "expires_at": NOW + timedelta(days=180), "contact": '{"is_dead":false}'})  # fmt: skip
         raw.append({**dict.fromkeys(RAW_LEADS.column_names), **common, "key_version": 1, "additional": "{}",
                     "identity_hash": f"identity-{number}"})  # fmt: skip
+    asked = [
+        {**dict.fromkeys(INTERNAL_DNC.column_names), "phone": phone(number * 3 + place), "requested_at": NOW,
+         "source": source}
+        for number, slots in enumerate(leads, start=1)
+        for place, slot in enumerate(slots, start=1)
+        if slot is not None and slot[1].asked_not_to_call
+        for source in ("call", "letter")
+    ]  # fmt: skip
     with warehouse.session() as session:
+        session.execute(f"DELETE FROM {INTERNAL_DNC.full_name}")
+        session.load(INTERNAL_DNC.full_name, to_table(asked, arrow_schema(INTERNAL_DNC)))
         for table in (MASTER, PERSON_CACHE, PHONE_VERDICTS, PUBLISHED_IDENTITIES, RAW_LEADS, ENRICHED_CONTACTS, SLICES):
             session.execute(f"DELETE FROM {table.full_name}")
         for table, rows in ((PHONE_VERDICTS, verdicts), (RAW_LEADS, raw), (ENRICHED_CONTACTS, contacts)):
@@ -142,7 +162,10 @@ def assert_flags_agree(warehouse: DuckdbWarehouse, leads: Sequence[Sequence[Slot
         of_dnc = [no_phone if slot is None else slot[1].flag for slot in slots]
         expected = {"in_litigator_list": litigator_flag(of_ccc)}
         expected |= {f"phone_{place}_in_dnc": flag for place, flag in enumerate(of_dnc, start=1)}
-        reasons = orjson.loads(row["additional_data"])["provenance"]["null_reasons"]
+        provenance = orjson.loads(row["additional_data"])["provenance"]
+        told = [provenance[f"phone_{place}_dnc_lists"] for place in (1, 2, 3)]
+        assert told == [None if slot is None else slot[1].lists for slot in slots]
+        reasons = provenance["null_reasons"]
         assert {name: Flag(row[name], reasons[name]) for name in expected} == expected, slots
         waits_for = {flag.reason for flag in (*of_ccc, *of_dnc) if flag.value is None} - LASTING_REASONS
         assert is_settled is (not waits_for), slots
@@ -153,7 +176,7 @@ def test_every_pair_of_verdicts_about_one_phone_gives_the_flags_of_the_rules(
     warehouse: DuckdbWarehouse, place: int
 ) -> None:
     leads = []
-    for slot in itertools.product(EVERY_VERDICT, EVERY_VERDICT):
+    for slot in itertools.product(EVERY_VERDICT, (*EVERY_VERDICT, *ASKED_NOT_TO_CALL)):
         slots: list[Slot] = [None, None, None]
         slots[place - 1] = slot
         leads.append(slots)
@@ -171,7 +194,8 @@ def test_every_combination_over_three_phones_gives_the_litigator_flag_of_the_rul
 
 _VALID_UNTIL = st.sampled_from([NOW + days * timedelta(days=1) + n * MOMENT for days in (-9, 0, 9) for n in (-1, 0, 1)])
 _ANSWER = st.sampled_from([None, LISTED, CLEAR, CLEAR, *map(unknown, REASONS)])
-_SLOT = st.none() | st.tuples(st.builds(Said, _ANSWER, _VALID_UNTIL), st.builds(Said, _ANSWER, _VALID_UNTIL))
+_BY_CCC = st.builds(Said, _ANSWER, _VALID_UNTIL, st.just(value=False))
+_SLOT = st.none() | st.tuples(_BY_CCC, st.builds(Said, _ANSWER, _VALID_UNTIL, st.booleans()))
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -181,7 +205,7 @@ def test_any_leads_get_the_flags_of_the_rules(warehouse: DuckdbWarehouse, leads:
 
 
 def test_a_false_flag_always_has_an_unexpired_clear_verdict_behind_it(warehouse: DuckdbWarehouse) -> None:
-    slots = list(itertools.product(EVERY_VERDICT, EVERY_VERDICT))
+    slots = list(itertools.product(EVERY_VERDICT, (*EVERY_VERDICT, *ASKED_NOT_TO_CALL)))
     for (ccc, dnc), (row, _) in zip(
         slots, publish_leads(warehouse, [[slot, None, None] for slot in slots]), strict=True
     ):

@@ -130,8 +130,8 @@ def _take_in(
             claim(
                 _CHECK,
                 holds=not result.rejected,
-                text=f"{result.read:,} lines in {len(files):,} files, of which {result.rejected.total():,} were not taken "
-                "in. The run's log names the first of them.",
+                text=f"Of {result.read:,} lines in {len(files):,} files {result.rejected.total():,} were not taken in. "
+                "The run's log names the first of them.",
                 figures={"rejected": result.rejected.total(), "lines": result.read},
             )
         ],

@@ -37,6 +37,10 @@ COMMANDS: Final = {
     "rescrub": Entry("rescrub:rescrub", "Check again what is published. Costs no lookup."),
     "check": Entry("check:check", "Ask both lists about phone numbers."),
     "dnc": Entry("dnc:app", "The Do-Not-Call list: build, update, import, status, verify, check, diff."),
+    "internal-dnc": Entry(
+        "own_lists:internal_dnc", "The company's own list, of who asked us not to call: add, import, withdraw, status."
+    ),
+    "consents": Entry("own_lists:consents", "Consents that lift a listing: add, import, revoke, status."),
     "report": Entry("report:report", "One page on a script: from selected leads to callable phones."),
     "results": Entry("results:app", "Published leads: list, stats, export, withdraw."),
     "evidence": Entry("evidence:app", "Evidence of checks: verify, trace, export, prune."),

@@ -12,7 +12,7 @@ import orjson
 import typer
 
 from leadscrub_pipeline.cli.output import DONE, FINDINGS, JsonOption, note, out, print_table, progress
-from leadscrub_pipeline.deployment import deployment_kind, open_registry, open_warehouse
+from leadscrub_pipeline.deployment import deployment_kind, has_warehouse, open_registry, open_warehouse
 from leadscrub_pipeline.domain.phones import parse_phone
 from leadscrub_pipeline.domain.verdicts import Answer, Reason, Verdict, utc_now
 from leadscrub_pipeline.errors import LeadscrubError, UnavailableError, UsageError
@@ -155,6 +155,8 @@ def ask_own_lists(phones: Sequence[str], settings: Settings) -> OwnSource:
     from leadscrub_pipeline.warehouse.own_lists import consents_of, who_asked_not_to_call  # noqa: PLC0415 - help does without it
 
     source = OwnSource()
+    if not has_warehouse(settings):
+        return source
     try:
         with open_warehouse(settings).session() as session:
             source.asked_not_to_call = who_asked_not_to_call(session, phones)

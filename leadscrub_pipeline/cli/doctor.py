@@ -21,6 +21,7 @@ from leadscrub_pipeline.cli.pause import pause_text
 from leadscrub_pipeline.cli.scripts import lint_scripts
 from leadscrub_pipeline.deployment import (
     deployment_kind,
+    has_warehouse,
     open_ledger,
     open_registry,
     open_warehouse,
@@ -127,7 +128,7 @@ def _home(settings: Settings) -> Found:
 
 
 def _warehouse(settings: Settings) -> Found:
-    if not _is_made(settings):
+    if not has_warehouse(settings):
         yield "ok", f"{settings.warehouse_path} is not made yet; the first run makes it."
         return
     written = pa.table({"value": ["written"]})
@@ -152,13 +153,9 @@ def _warehouse(settings: Settings) -> Found:
         yield _difference("Snowflake's", theirs)
 
 
-def _is_made(settings: Settings) -> bool:
-    return settings.leadscrub_warehouse == "snowflake" or settings.warehouse_path.exists()
-
-
 def _sources(settings: Settings) -> Found:
     """Whether the role that runs lead scripts may; the engine describes each result, and runs none."""
-    if not _is_made(settings):
+    if not has_warehouse(settings):
         yield "ok", "Not looked at before the first run has made the warehouse."
         return
     paths = script_paths(settings.leadscrub_scripts).values()

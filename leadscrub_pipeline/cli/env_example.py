@@ -25,6 +25,8 @@ _GROUPS: Final = {
     "IDICORE": "idiCORE: phones and e-mails, paid by the lookup",
     "CCC": "CCC: litigators",
     "DNC": "Do-Not-Call registry",
+    "INTERNAL": "The company's own list, and consents",
+    "CONSENTS": "The company's own list, and consents",
     "ETL": "How a run works through its leads",
     "NTFY": "Alerts",
     "SNOWFLAKE": "Snowflake",

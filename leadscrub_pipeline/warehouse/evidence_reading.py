@@ -194,8 +194,8 @@ ORDER BY source
 def _own_entries(dialect: Dialect) -> str:
     return f"""
 SELECT * FROM (
-  SELECT '{REQUEST}' AS kind, requested_at AS since, CAST(NULL AS TIMESTAMP) AS ends, source AS told_by, added_at, run_id,
-    withdrawn_at AS ended_at, withdrawal AS why, withdrawn_at IS NULL AS stands
+  SELECT '{REQUEST}' AS kind, requested_at AS since, CAST(NULL AS TIMESTAMP) AS ends, source AS told_by, added_at,
+    run_id, withdrawn_at AS ended_at, withdrawal AS why, withdrawn_at IS NULL AS stands
   FROM {INTERNAL_DNC.full_name} WHERE phone = ?
   UNION ALL
   SELECT kind, given_at, expires_at, proof, added_at, run_id, revoked_at, revocation, {standing_consent(dialect)}

@@ -217,18 +217,18 @@ def has_entries(session: Session) -> bool:
 
 
 def who_asked_not_to_call(session: Session, phones: Sequence[str]) -> frozenset[str]:
+    """Those of the phones that are on the company's list."""
     marks = ", ".join("?" for _ in phones)
-    return frozenset(
-        phone for (phone,) in session.rows(f"SELECT phone FROM {COMPANY_LIST} AS n WHERE phone IN ({marks})", phones)
-    )
+    query = f"SELECT phone FROM {COMPANY_LIST} AS n WHERE phone IN ({marks})"
+    return frozenset(phone for (phone,) in session.rows(query, phones))
 
 
 def consents_of(session: Session, phones: Sequence[str], now: datetime) -> dict[str, str]:
     """The kind of a consent that stands, by phone."""
     marks = ", ".join("?" for _ in phones)
     stands, values = _standing(CONSENTS_GIVEN, now)
-    query = f"SELECT r.phone, MIN(r.kind) FROM {CONSENTS.full_name} AS r WHERE r.phone IN ({marks}) AND {stands} GROUP BY r.phone"
-    return dict(session.rows(query, [*phones, *values]))
+    query = f"SELECT r.phone, MIN(r.kind) FROM {CONSENTS.full_name} AS r WHERE r.phone IN ({marks}) AND {stands}"
+    return dict(session.rows(f"{query} GROUP BY r.phone", [*phones, *values]))
 
 
 def entries_of(warehouse: Warehouse, own: OwnList, phones: Phones, now: datetime) -> Iterator[pa.Table]:
