@@ -261,7 +261,9 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 FILES = {
     "MANIFEST.csv",
     "checks.csv",
+    "consents.csv",
     "failures.csv",
+    "internal_dnc.csv",
     "list_versions.csv",
     "process_log.csv",
     "report.html",

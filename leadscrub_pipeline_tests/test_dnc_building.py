@@ -71,6 +71,15 @@ def test_a_list_of_several_files_holds_every_number_once_and_says_where_they_cam
         assert index.contents.rows == len(NUMBERS)
 
 
+def test_a_states_list_is_a_further_source_of_the_same_list(path: Path, tmp_path: Path) -> None:
+    federal = full_text(tmp_path / "federal.txt", NUMBERS)
+    of_state = [number for number in some_numbers(2) if number not in set(NUMBERS)][:50]
+    built = made(path, "full", federal, full_text(tmp_path / "texas.txt", of_state))
+    assert {source.name for source in built.facts.sources} == {"federal.txt", "texas.txt"}
+    assert set(listed(path, of_state).values()) == {Verdict.LISTED}
+    assert stored(path) == sorted([*NUMBERS, *of_state])
+
+
 def test_a_reader_finds_what_is_on_the_list_and_is_not_told_that_other_area_codes_are_clear(first: Path) -> None:
     absent = next(number for number in range(2_122_000_000, 2_123_000_000) if number not in set(NUMBERS))
     assert listed(first, [NUMBERS[0], absent, 4_155_550_100]) == {

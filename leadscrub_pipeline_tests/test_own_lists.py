@@ -1,5 +1,6 @@
 """The company's own list and the consents: taken in with evidence, honoured at once, in runs and beside them."""
 
+import csv
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -16,11 +17,14 @@ from hypothesis import strategies as st
 
 from leadscrub_pipeline.deployment import open_ledger, open_registry, open_warehouse
 from leadscrub_pipeline.domain.consents import Consent, ConsentKind, DncRequest, months_later
+from leadscrub_pipeline.domain.phones import mask_phone
 from leadscrub_pipeline.errors import UnavailableError, UsageError
 from leadscrub_pipeline.settings import load_settings
+from leadscrub_pipeline.steps.evidence_pack import write_pack
 from leadscrub_pipeline.steps.evidence_verification import verify
 from leadscrub_pipeline.steps.own_list_files import Entry, Rejected, read_consents, read_requests
 from leadscrub_pipeline.steps.own_lists import Taken, end_entries, honour, take_in
+from leadscrub_pipeline.steps.pack_facts import Told
 from leadscrub_pipeline.steps.rescrub import Rescrub, rescrub
 from leadscrub_pipeline.warehouse.own_lists import (
     COMPANY_LIST_ENTRIES,
@@ -200,6 +204,40 @@ def test_flags_that_a_kill_left_are_set_by_whoever_comes_next(graph: Graph) -> N
     with graph.warehouse() as session:
         assert len(rows_not_honoured(session)) == 0
     assert flag_of(graph, phone) == {True}
+
+
+def test_a_pack_has_the_requests_and_consents_that_stood_at_some_time_of_its_period(graph: Graph) -> None:
+    graph.scrub("leads")
+    phone, other = sorted(graph.callable_phones())[:2]
+    take(COMPANY_LIST_ENTRIES, request(phone), request("2125550101"))
+    take(CONSENTS_GIVEN, consent(other), consent("2125550101", ConsentKind.INQUIRY))
+    end(COMPANY_LIST_ENTRIES, "2125550101")
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    packs = {"now": (today, False), "masked": (today, True), "before": (today - 30 * DAY, False)}
+    settings = load_settings()
+    with open_ledger(settings) as ledger:
+        for name, (since, masked) in packs.items():
+            write_pack(
+                open_warehouse(settings), ledger, graph.folder / name, since=since, until=since + 2 * DAY,
+                masked=masked, kind="demo", verified=Told(0, 0, 0, 0, (), 0), report=lambda _: None,
+            )  # fmt: skip
+    requests = _rows_of(graph.folder / "now" / "internal_dnc.csv")
+    assert {row["phone"]: bool(row["withdrawn_at"]) for row in requests} == {phone: False, "2125550101": True}
+    consents = _rows_of(graph.folder / "now" / "consents.csv")
+    assert {(row["phone"], row["kind"], row["proof"]) for row in consents} == {
+        (other, "written_consent", "contract 1"),
+        ("2125550101", "inquiry", "contract 1"),
+    }
+    masked_phones = {row["phone"] for row in _rows_of(graph.folder / "masked" / "internal_dnc.csv")}
+    assert masked_phones == {mask_phone(phone), mask_phone("2125550101")}
+    assert _rows_of(graph.folder / "before" / "internal_dnc.csv") == []
+    versions = _rows_of(graph.folder / "now" / "list_versions.csv")
+    assert {row["source"] for row in versions} == {"ccc", "dnc"}
+
+
+def _rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 # --- entries ----------------------------------------------------------------------------

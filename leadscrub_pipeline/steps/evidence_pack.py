@@ -36,6 +36,7 @@ from leadscrub_pipeline.warehouse.evidence_period import (
     read_period,
     unknown_pages,
 )
+from leadscrub_pipeline.warehouse.own_lists import OWN_LISTS, entries_between
 from leadscrub_pipeline.warehouse.protocol import Warehouse
 
 REPORT: Final = "report.html"
@@ -187,6 +188,10 @@ def write_pack(
                 "A run stored checks of this period while the pack was written, so its sums would not agree. "
                 "Nothing was written; export again when the run is over."
             )
+        for own in OWN_LISTS:
+            entries = entries_between(warehouse, own, since, until)
+            pages = map(_with_masked_phones, entries) if masked else entries
+            writer.pages(f"{own.asset}.csv", own.table.column_names, pages)
         writer.csv("failures.csv", _FAILURES, _failure_rows(facts, lines, ledger, period))
         told = PackFacts(
             since=since,
@@ -329,14 +334,19 @@ def _checks(
 
 
 def _masked(page: pa.Table) -> pa.Table:
-    """The same rows with phones as ``mask_phone`` shows them, and without what would give them away."""
+    """The same rows with masked phones, and without what would give them away."""
+    return _with_masked_phones(page).drop_columns(["row_hash"])
+
+
+def _with_masked_phones(page: pa.Table) -> pa.Table:
+    """The same rows with phones as ``mask_phone`` shows them."""
     phones = page.column("phone")
     short = pc.binary_join_element_wise(
         pc.utf8_slice_codeunits(phones, 0, 3), "-***-**", pc.utf8_slice_codeunits(phones, 8, 10), ""
     )
     shown = pc.if_else(pc.equal(pc.utf8_length(phones), 10), short, pc.if_else(pc.is_valid(phones), "***", None))
     place = page.column_names.index("phone")
-    return page.set_column(place, "phone", shown).drop_columns(["row_hash"])
+    return page.set_column(place, "phone", shown)
 
 
 def _failure_rows(

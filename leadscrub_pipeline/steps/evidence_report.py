@@ -9,6 +9,7 @@ from decimal import Decimal
 from html import escape
 from typing import Final
 
+from leadscrub_pipeline.domain.consents import COMPANY, CONSENT
 from leadscrub_pipeline.domain.verdicts import CCC, DNC, Reason
 from leadscrub_pipeline.steps.pack_facts import REASON_WORDS, PackFacts, ProcessLine
 from leadscrub_pipeline.steps.report_page import (
@@ -29,7 +30,12 @@ MOST_LINES: Final = 200
 """Of a table in the report; the CSV file beside it has all of them."""
 
 
-_SOURCES: Final = {CCC: "Litigator list", DNC: "Do-Not-Call registry"}
+_SOURCES: Final = {
+    CCC: "Litigator list",
+    DNC: "Do-Not-Call registry",
+    COMPANY: "The company's own list",
+    CONSENT: "Consents",
+}
 _OUTCOMES: Final = {
     "hit": "contacts found",
     "miss": "nobody found",

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 import pyarrow as pa
 
-from leadscrub_pipeline.domain.verdicts import DNC, Reason
+from leadscrub_pipeline.domain.verdicts import DNC, SOURCES, Reason
 from leadscrub_pipeline.warehouse.protocol import Session, Warehouse
 from leadscrub_pipeline.warehouse.schema import PHONE_VERDICTS, SCRUB_EVIDENCE
 
@@ -160,7 +160,7 @@ ORDER BY 7, 1, 2
 _VERSIONS: Final = f"""
 SELECT e.source, e.list_version, MIN(e.obtained_at), MAX(e.obtained_at), MIN(e.checked_at), MAX(e.checked_at),
   COUNT(*), {_BY_VERDICT}, MAX(CASE WHEN e.verdict = 'clear' THEN e.checked_at END)
-{_OF}
+{_OF} AND e.source IN ({", ".join(f"'{source}'" for source in SOURCES)})
 GROUP BY e.source, e.list_version, CASE WHEN e.source = '{DNC}' THEN e.obtained_at END
 ORDER BY 1, 5, 2
 """

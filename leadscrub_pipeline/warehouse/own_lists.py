@@ -50,12 +50,16 @@ class OwnList:
     told: Mapping[str, str]
     """Columns of the evidence, from an entry ``r``."""
 
+    @property
+    def place(self) -> str:
+        """What tells an entry ``r`` from every other, as one text."""
+        return " || '|' || ".join(f"CAST(r.{name} AS VARCHAR)" for name in self.table.key)
+
     def evidence(self, entries: str, verdict: str) -> str:
         """A SELECT of what the evidence of these entries says of them, each once, with a ``place`` of its own."""
         told = {"phone": "r.phone", "verdict": f"'{verdict}'", **self.told}
-        place = " || '|' || ".join(f"CAST(r.{name} AS VARCHAR)" for name in self.table.key)
         columns = ", ".join(f"{told[name]} AS {name}" for name in _TOLD)
-        return f"SELECT DISTINCT {place} AS place, {columns} FROM {entries} AS r"
+        return f"SELECT DISTINCT {self.place} AS place, {columns} FROM {entries} AS r"
 
 
 COMPANY_LIST_ENTRIES: Final = OwnList(
@@ -247,6 +251,16 @@ def entries_of(warehouse: Warehouse, own: OwnList, phones: Phones, now: datetime
     entries = own.evidence(f"({query} WHERE {stands})", own.stands)
     for page in warehouse.pages(entries, [*phones.params, *values], key="place", first="", rows=PAGE_ROWS):
         yield page.drop_columns(["place"])
+
+
+def entries_between(warehouse: Warehouse, own: OwnList, since: datetime, until: datetime) -> Iterator[pa.Table]:
+    """Every entry that stood at some time from ``since`` to before ``until``, in pages."""
+    select = (
+        f"SELECT {own.place} AS place, r.* FROM {own.table.full_name} AS r "
+        f"WHERE r.added_at < ? AND (r.{own.ended_at} IS NULL OR r.{own.ended_at} >= ?)"
+    )
+    for page in warehouse.pages(select, [until, since], key="place", first="", rows=PAGE_ROWS):
+        yield page.select(own.table.column_names)
 
 
 def store_found(session: Session, found: pa.Table, check: Check, end: ChainEnd, now: datetime) -> ChainEnd:
