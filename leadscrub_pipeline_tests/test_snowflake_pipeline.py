@@ -15,11 +15,13 @@ from leadscrub_pipeline.deployment import open_warehouse
 from leadscrub_pipeline.domain.scripts import read_scripts
 from leadscrub_pipeline.settings import load_settings
 from leadscrub_pipeline.simulators.leads import make_demo_sources
+from leadscrub_pipeline.warehouse.own_lists import COMPANY_LIST_ENTRIES, CONSENTS_GIVEN
 from leadscrub_pipeline.warehouse.preparation import apply, pending_changes
-from leadscrub_pipeline.warehouse.schema import MASTER
+from leadscrub_pipeline.warehouse.schema import MASTER, PHONE_VERDICTS
 from leadscrub_pipeline_tests.asset_calls import ASSETS
 from leadscrub_pipeline_tests.graph import IDENTITY, Graph, Run, graph_in, people
 from leadscrub_pipeline_tests.snowflake_server import Account
+from leadscrub_pipeline_tests.test_own_lists import assert_evidence_is_sound, consent, end, flag_of, request, take
 
 PROJECT = Path(__file__).parent.parent
 DDL = re.compile(r"\s*(CREATE|DROP|ALTER|TRUNCATE|GRANT|COMMENT)\b", re.IGNORECASE)
@@ -104,6 +106,34 @@ def test_the_pipeline_gives_the_same_rows_as_on_the_embedded_engine(
         limited = graph.scrub("leads", row_limit=5, already_processed="include")
         assert (limited.counts["kept"], limited.counts["published"]) == (5, 5)
         assert not leftovers(graph)
+
+
+def test_requests_and_consents_count_as_on_the_embedded_engine(graph: Graph) -> None:
+    bring(graph, people(20))
+    graph.scrub("leads")
+    before = graph.callable_phones()
+    phone, other, consented = sorted(before)[:3]
+    with graph.warehouse() as session:
+        listed = f"UPDATE {PHONE_VERDICTS.full_name} SET verdict = 'listed' WHERE source = 'dnc' AND phone = ?"
+        session.execute(listed, [consented])
+    assert consented not in graph.callable_phones()
+    assert take(CONSENTS_GIVEN, consent(consented), consent(phone)).added == 2
+    result = take(COMPANY_LIST_ENTRIES, request(phone), request(other))
+    assert (result.added, result.rows_set) == (2, 2)
+    assert graph.callable_phones() == before - {phone, other}
+    assert flag_of(graph, phone) == flag_of(graph, other) == {True}
+    run = graph.scrub("leads", already_processed="include")
+    assert run.success, run.error
+    numbers = run.metadata["dnc_flags"]
+    assert (numbers["company_entries"], numbers["consent_entries"]) == (2, 1)
+    assert graph.callable_phones() == before - {phone, other}
+    assert end(COMPANY_LIST_ENTRIES, phone, other) == (2, 2)
+    assert graph.callable_phones() == before
+    assert flag_of(graph, phone) == {False}
+    assert end(CONSENTS_GIVEN, consented)[0] == 1
+    assert graph.callable_phones() == before - {consented}
+    assert_evidence_is_sound()
+    assert not leftovers(graph)
 
 
 def leftovers(graph: Graph) -> list[str]:

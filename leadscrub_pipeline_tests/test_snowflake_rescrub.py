@@ -12,7 +12,7 @@ from leadscrub_pipeline_tests.snowflake_server import Account
 from leadscrub_pipeline_tests.test_rescrub import Ended, clear_row, is_sound, provenance, row_of, run_job
 from leadscrub_pipeline_tests.test_snowflake_pipeline import DDL, bring, leftovers, snowflake_graph
 
-STATEMENTS = 40
+STATEMENTS = 42
 
 pytestmark = pytest.mark.long
 

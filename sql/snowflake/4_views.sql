@@ -36,16 +36,34 @@ holders AS (
   LEFT JOIN PROCESSED_DATA_DB.LEADSCRUB.WITHDRAWALS AS w ON w.record_id = h.record_id AND w.withdrawn_at >= h.processed_at
   WHERE h.phone IS NOT NULL
   GROUP BY h.phone
+),
+consents AS (
+  SELECT
+    phone, kind, proof, expires_at,
+    ROW_NUMBER() OVER (
+      PARTITION BY phone ORDER BY CASE WHEN expires_at IS NULL THEN 0 ELSE 1 END, expires_at DESC, kind, proof
+    ) AS place
+  FROM PROCESSED_DATA_DB.LEADSCRUB.CONSENTS
+  WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > CAST(CONVERT_TIMEZONE('UTC', CURRENT_TIMESTAMP()) AS TIMESTAMP_NTZ))
 )
 SELECT
   h.phone,
-  CASE WHEN ccc.valid_until < dnc.valid_until THEN ccc.valid_until ELSE dnc.valid_until END AS valid_until,
+  CASE
+    WHEN dnc.verdict = 'clear' AND dnc.valid_until < ccc.valid_until THEN dnc.valid_until
+    WHEN dnc.verdict = 'listed' AND c.expires_at < ccc.valid_until THEN c.expires_at
+    ELSE ccc.valid_until
+  END AS valid_until,
   ccc.checked_at AS litigator_checked_at,
   dnc.checked_at AS dnc_checked_at,
-  dnc.list_version AS dnc_list_version
+  dnc.list_version AS dnc_list_version,
+  CASE WHEN dnc.verdict = 'clear' THEN 'not_listed' ELSE c.kind END AS basis,
+  CASE WHEN dnc.verdict = 'listed' THEN c.proof END AS consent_proof
 FROM holders AS h
 JOIN PROCESSED_DATA_DB.LEADSCRUB.PHONE_VERDICTS AS ccc
   ON ccc.phone = h.phone AND ccc.source = 'ccc' AND ccc.verdict = 'clear' AND ccc.valid_until > CAST(CONVERT_TIMEZONE('UTC', CURRENT_TIMESTAMP()) AS TIMESTAMP_NTZ)
-JOIN PROCESSED_DATA_DB.LEADSCRUB.PHONE_VERDICTS AS dnc
-  ON dnc.phone = h.phone AND dnc.source = 'dnc' AND dnc.verdict = 'clear' AND dnc.valid_until > CAST(CONVERT_TIMEZONE('UTC', CURRENT_TIMESTAMP()) AS TIMESTAMP_NTZ)
-WHERE h.holders = h.free_holders;
+JOIN PROCESSED_DATA_DB.LEADSCRUB.PHONE_VERDICTS AS dnc ON dnc.phone = h.phone AND dnc.source = 'dnc'
+LEFT JOIN consents AS c ON c.phone = h.phone AND c.place = 1
+LEFT JOIN (SELECT DISTINCT phone FROM PROCESSED_DATA_DB.LEADSCRUB.INTERNAL_DNC WHERE withdrawn_at IS NULL) AS company ON company.phone = h.phone
+WHERE h.holders = h.free_holders
+  AND company.phone IS NULL
+  AND ((dnc.verdict = 'clear' AND dnc.valid_until > CAST(CONVERT_TIMEZONE('UTC', CURRENT_TIMESTAMP()) AS TIMESTAMP_NTZ)) OR (dnc.verdict = 'listed' AND c.phone IS NOT NULL));
