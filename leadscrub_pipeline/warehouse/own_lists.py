@@ -152,7 +152,10 @@ def adding(session: Session, own: OwnList, entries: pa.Table) -> Change:
         f"SELECT r.* FROM {given} AS r WHERE NOT EXISTS (SELECT 1 FROM {own.table.full_name} AS t WHERE {same})",
     )
     session.drop_stage(given)
-    return Change(own, new, session.table(own.evidence(new, own.stands)).drop_columns(["place"]))
+    found = session.table(own.evidence(new, own.stands)).drop_columns(["place"])
+    if not found.num_rows:
+        session.drop_stage(new)
+    return Change(own, new, found)
 
 
 def ending(
