@@ -177,6 +177,8 @@ def test_the_file_keeps_its_promises_in_every_connection(tmp_path):
     with Ledger.open(path, kind="demo") as ledger, ledger._database.reading() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+        assert connection.exec_driver_sql("PRAGMA cache_size").scalar() == -16_384
+        assert connection.exec_driver_sql("PRAGMA wal_autocheckpoint").scalar() == 8_000
         assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
         assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 30_000
     with sqlite3.connect(path) as raw:

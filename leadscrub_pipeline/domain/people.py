@@ -220,13 +220,18 @@ def _name_and_generation(text: str | None, *, is_last: bool) -> tuple[str, str]:
     return "".join(words), generation
 
 
-@lru_cache(maxsize=4_096, typed=True)
 def normal_address(text: str | None) -> NormalAddress:
     """House number and street in USPS words, and the unit.
 
     ``12 North Main Street #4-B`` gives street ``12 nmainst`` and unit ``4b``.
     """
-    words = _address_words(_fold(text))
+    return _normal_address(_fold(text))
+
+
+# By folded text: vendors write a lead's own address in capitals.
+@lru_cache(maxsize=4_096)
+def _normal_address(folded: str) -> NormalAddress:
+    words = _address_words(folded)
     units: list[str] = []
     if not _UNIT_WORDS.isdisjoint(words):
         words, units = _take_units(words)

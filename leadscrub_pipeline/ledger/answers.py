@@ -35,7 +35,7 @@ class Tombstone(NamedTuple):
 
 
 _COUNTS: Final = (
-    lookups.c.state.in_((tables.HIT, tables.MISS)),
+    tables.IS_ANSWERED,
     or_(lookups.c.suspicion.is_(None), lookups.c.suspicion == tables.BELIEVED),
 )
 

@@ -28,7 +28,7 @@ def erase(connection: Connection, keys: Mapping[str, int], *, owner: Owner, now:
     """
     bury(connection, dead_owners(connection, now, us=owner), now)
     theirs = lookups.c.person_key.in_(sorted(keys))
-    in_flight = select(lookups.c.lookup_id).where(theirs, lookups.c.state.in_((tables.CLAIMED, tables.SENT)))
+    in_flight = select(lookups.c.lookup_id).where(theirs, tables.IS_IN_FLIGHT)
     if connection.execute(in_flight).first() is not None:
         raise UnavailableError(
             "A run is asking about this person right now. Nothing was erased; try again when it ended."

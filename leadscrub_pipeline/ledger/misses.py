@@ -4,14 +4,12 @@ The share of misses above which a run stops is the caller's setting; here are th
 it looks at and the marks it sets.
 """
 
-from typing import Any, Final, Literal, cast
+from typing import Any, Literal, cast
 
 from sqlalchemy import Connection, Select, or_, select, update
 
 from leadscrub_pipeline.ledger import tables
 from leadscrub_pipeline.ledger.tables import lookups
-
-_OUTCOMES: Final = (tables.HIT, tables.MISS)
 
 
 def _newest(provider: str, endpoint: str, limit: int) -> Select[Any]:
@@ -20,7 +18,7 @@ def _newest(provider: str, endpoint: str, limit: int) -> Select[Any]:
         .where(
             lookups.c.provider == provider,
             lookups.c.endpoint == endpoint,
-            lookups.c.state.in_(_OUTCOMES),
+            tables.IS_ANSWERED,
             or_(lookups.c.suspicion.is_(None), lookups.c.suspicion == tables.SUSPECT),
         )
         .order_by(lookups.c.settled_at.desc(), lookups.c.lookup_id)

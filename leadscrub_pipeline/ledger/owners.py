@@ -65,9 +65,7 @@ def dead_owners(connection: Connection, now: int, *, us: Owner) -> frozenset[str
     """Other owners whose lease ran out or whose process is gone, and names in flight that are no owner's."""
     known = connection.execute(select(owners)).all()
     alive = {row.owner for row in known if _is_alive(row, now)}
-    in_flight = connection.execute(
-        select(lookups.c.owner).where(lookups.c.state.in_((tables.CLAIMED, tables.SENT))).distinct()
-    ).scalars()
+    in_flight = connection.execute(select(lookups.c.owner).where(tables.IS_IN_FLIGHT).distinct()).scalars()
     return frozenset({row.owner for row in known}.union(in_flight) - alive - {us.owner})
 
 
@@ -78,13 +76,13 @@ def bury(connection: Connection, dead: Collection[str], now: int) -> SweepCounts
     theirs = lookups.c.owner.in_(sorted(dead))
     claimed = connection.execute(
         delete(lookups)
-        .where(theirs, lookups.c.state == tables.CLAIMED)
+        .where(theirs, tables.IS_IN_FLIGHT, lookups.c.state == tables.CLAIMED)
         .returning(lookups.c.run_id, lookups.c.claimed_at, lookups.c.price_micros)
     ).all()
     budgets.give_back(connection, claimed)
     unknown = connection.execute(
         update(lookups)
-        .where(theirs, lookups.c.state == tables.SENT)
+        .where(theirs, tables.IS_IN_FLIGHT, lookups.c.state == tables.SENT)
         .values(state=tables.UNKNOWN, settled_at=now, reason=OWNER_DIED)
     ).rowcount
     connection.execute(delete(partition_leases).where(partition_leases.c.owner.in_(sorted(dead))))

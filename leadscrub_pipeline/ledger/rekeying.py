@@ -46,7 +46,7 @@ def end(connection: Connection, *, version: int, now: int) -> None:
 
 def require_nothing_in_flight(connection: Connection, *, owner: Owner, now: int) -> None:
     bury(connection, dead_owners(connection, now, us=owner), now)
-    in_flight = select(lookups.c.lookup_id).where(lookups.c.state.in_((tables.CLAIMED, tables.SENT))).limit(1)
+    in_flight = select(lookups.c.lookup_id).where(tables.IS_IN_FLIGHT).limit(1)
     if connection.execute(in_flight).first() is not None:
         raise UnavailableError(
             "A run is asking about people right now. Wait until it has ended (or stop it), then start this again."

@@ -6,7 +6,21 @@ statements that work on the tables stand with the decisions they serve.
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, String, Table, Text, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ColumnElement,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    bindparam,
+    text,
+)
 
 SCHEMA_VERSION: Final = 2
 
@@ -96,6 +110,15 @@ Index(
     sqlite_where=text("state IN ('hit', 'miss')"),
     postgresql_where=text("state IN ('hit', 'miss')"),
 )
+
+
+def _is_one_of(*states: str) -> ColumnElement[bool]:
+    """Written out in the statement: SQLite takes an index of some rows only when it sees that no other row is meant."""
+    return lookups.c.state.in_(bindparam(None, states, expanding=True, literal_execute=True))
+
+
+IS_IN_FLIGHT: Final = _is_one_of(CLAIMED, SENT)
+IS_ANSWERED: Final = _is_one_of(HIT, MISS)
 
 owners: Final = Table(
     "ledger_owners",

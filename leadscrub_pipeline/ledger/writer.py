@@ -36,6 +36,8 @@ LINGER_SECONDS: Final = 0.050
 whatever its size. With 200 workers at 300 ms, enrichment took 9 % longer when groups waited for 20 ms."""
 MANY_ROWS: Final = 8
 """So many in the last group are many; who writes nearly alone waits for nobody."""
+COMPANY_ROWS: Final = 100
+"""So many that wait already are company enough."""
 GROUP_ROWS: Final = 500
 RETRY_SECONDS: Final = (0.1, 0.5, 2.0)
 """Waits before a failed group is tried again: an answer that is paid for is worth some patience."""
@@ -160,7 +162,7 @@ class GroupWriter:
         if first is None:
             return [], False
         group = [first]
-        if self._last_rows >= MANY_ROWS:
+        if self._last_rows >= MANY_ROWS and self._queue.qsize() < COMPANY_ROWS:
             time.sleep(LINGER_SECONDS)
         while len(group) < GROUP_ROWS:
             try:

@@ -7,6 +7,7 @@ the request, and what an answer costs, do not belong here.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final, Literal
 
 from leadscrub_pipeline.domain.people import Person, normal_address, normal_name, normal_names, zip5
@@ -243,26 +244,29 @@ def _rank_order(rank: int | None, rank_best: Rank) -> tuple[int, int]:
 # --- values of any type ------------------------------------------------------------------
 
 
-def _entries(each: Entry, section: str) -> Iterator[Entry]:
+def _entries(each: Entry, section: str) -> list[Entry]:
     """The section's entries; a bare value counts as an entry with nothing but its data."""
     value = each.get(section)
-    for entry in value if isinstance(value, list) else [value]:
-        if isinstance(entry, dict):
-            yield entry
-        elif isinstance(entry, (str, int)) and not isinstance(entry, bool):
-            yield {"data": entry}
+    entries = value if isinstance(value, list) else [value]
+    return [
+        entry if isinstance(entry, dict) else {"data": entry}
+        for entry in entries
+        if isinstance(entry, dict) or (isinstance(entry, (str, int)) and not isinstance(entry, bool))
+    ]
 
 
 def _all(persons: Sequence[Entry], section: str) -> Iterator[Entry]:
-    for each in persons:
-        yield from _entries(each, section)
+    return chain.from_iterable(_entries(each, section) for each in persons)
 
 
 def _text(entry: Entry, *keys: str) -> str:
     """The first of these keys that holds text or a number, as text."""
     for key in keys:
         value = entry.get(key)
-        if isinstance(value, (str, int)) and not isinstance(value, bool) and value != "":
+        if isinstance(value, str):
+            if value:
+                return value
+        elif isinstance(value, int) and not isinstance(value, bool):
             return str(value)
     return ""
 

@@ -36,6 +36,9 @@ def aware(value: datetime) -> datetime:
 
 def to_table(rows: Sequence[Mapping[str, object]], schema: pa.Schema) -> pa.Table:
     """Rows as an Arrow table of the declared schema, times as tables hold them."""
-    return pa.table(
-        [pa.array([stored(row[field.name]) for row in rows], field.type) for field in schema], schema=schema
-    )
+    return pa.table([pa.array(_column(rows, field), field.type) for field in schema], schema=schema)
+
+
+def _column(rows: Sequence[Mapping[str, object]], field: pa.Field) -> list[object]:
+    values = [row[field.name] for row in rows]
+    return [stored(value) for value in values] if pa.types.is_timestamp(field.type) else values
