@@ -665,7 +665,7 @@ def test_cancelled_workers_leave_no_task_and_no_open_connection_behind(sims):
                 task.cancel()
             results = await asyncio.gather(*tasks, return_exceptions=True)
             assert all(isinstance(result, asyncio.CancelledError) for result in results)
-            assert not client._http.connector._acquired
+            assert not client._http.client.connector._acquired
         assert len(asyncio.all_tasks()) == 1
 
     asyncio.run(run())

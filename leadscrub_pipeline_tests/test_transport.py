@@ -6,6 +6,7 @@ import socket
 import ssl
 from pathlib import Path
 
+import httpx
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -126,7 +127,7 @@ OK_HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n"
     ],
 )
 def test_a_server_that_hangs_up_after_the_request_came_may_have_billed_it(script):
-    """httpx-aiohttp read a hang-up as a connect time-out, and a client that trusts it pays twice."""
+    """httpx-aiohttp reads a hang-up as a connect time-out, and a client that trusts it pays twice."""
     error = _after_arrival(*script)
     assert error.may_have_arrived
     assert error.reason == "connection_lost"
@@ -161,6 +162,24 @@ def test_a_compressed_answer_is_read_and_nothing_is_asked_for_that_cannot_be():
     assert b"accept-encoding: gzip, deflate\r\n" in head
 
 
+@pytest.mark.parametrize("error", [httpx.ConnectTimeout, httpx.ConnectError, httpx.PoolTimeout])
+def test_what_only_httpx_calls_a_failed_connection_may_have_arrived(error):
+    """httpx-aiohttp calls a hang-up a connect time-out; its word alone must not lead to a second, billed request."""
+
+    def fail(request):
+        raise error("so it says")
+
+    async def run():
+        async with httpx.MockTransport(fail) as http:
+            with pytest.raises(AttemptError) as caught:
+                await post(
+                    http, checked_url("https://example.com/search", setting="X"), headers={}, content=b"", seconds=5
+                )
+            return caught.value
+
+    assert asyncio.run(run()).may_have_arrived
+
+
 def test_a_proxy_of_the_environment_sees_nothing(monkeypatch):
     async def run():
         async with wire([reply(200, b"proxy")]) as proxy, wire([reply(200, b"vendor")]) as server:
@@ -179,7 +198,7 @@ def test_a_vendors_cookies_are_neither_kept_nor_sent_back():
             url = checked_url(server.url(), setting="X")
             for _ in range(2):
                 await post(http, url, headers={}, content=b"{}", seconds=5)
-            return server.requests[1][0], len(http.cookie_jar)
+            return server.requests[1][0], len(http.client.cookie_jar)
 
     head, kept = asyncio.run(run())
     assert b"cookie" not in head.lower()
@@ -329,7 +348,7 @@ def test_a_certificate_that_nobody_vouches_for_gets_no_request_and_no_second_try
 def test_tls_older_than_1_2_is_not_spoken():
     async def run():
         async with open_http() as http:
-            return http.connector._ssl.minimum_version
+            return http.client.connector._ssl.minimum_version
 
     assert asyncio.run(run()) == ssl.TLSVersion.TLSv1_2
 
@@ -354,7 +373,7 @@ def test_cancelling_a_request_closes_its_connection_at_once():
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            assert not http.connector._acquired
+            assert not http.client.connector._acquired
 
     asyncio.run(run())
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Literal, Self
 
-import aiohttp
+import httpx
 import orjson
 
 from leadscrub_pipeline import failpoints
@@ -80,7 +80,7 @@ class CccClient:
         self._capacity = settings.ccc_batch_size - len(self._controls)
         if self._capacity < 1:
             raise RefusedError("CCC_CONTROL_NUMBERS fill CCC_BATCH_SIZE: no room is left for phones.")
-        self._http: aiohttp.ClientSession | None = None
+        self._http: httpx.AsyncBaseTransport | None = None
         self._stop = Stop(sleep)
         self._breaker = Breaker(
             "CCC", failures=BREAKER_FAILURES, seconds=settings.leadscrub_breaker_seconds, sleep=self._sleep
@@ -120,7 +120,7 @@ class CccClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._http is not None:
-            await self._http.close()
+            await self._http.aclose()
 
     def batches(self, phones: Iterable[str]) -> list[list[str]]:
         """Distinct phones in their order, each batch with room for the controls."""

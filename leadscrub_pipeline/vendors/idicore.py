@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Final, NamedTuple, NoReturn, Self
 
-import aiohttp
+import httpx
 import orjson
 
 from leadscrub_pipeline import failpoints
@@ -108,7 +108,7 @@ class IdicoreClient:
                 "IDICORE_AUTH_URL and IDICORE_SEARCH_URL must both be on loopback or both not: "
                 "simulated and real answers must not mix."
             )
-        self._http: aiohttp.ClientSession | None = None
+        self._http: httpx.AsyncBaseTransport | None = None
         self._now = now
         self._stop = Stop(sleep)
         self._breaker = Breaker(
@@ -150,7 +150,7 @@ class IdicoreClient:
             task.cancel()
         await asyncio.gather(*sign_ins, return_exceptions=True)
         if self._http is not None:
-            await self._http.close()
+            await self._http.aclose()
 
     async def sign_in(self, purpose: Purpose) -> None:
         """Sign in and ask about nobody, which costs nothing.
@@ -292,7 +292,7 @@ class IdicoreClient:
         return self._settings.idicore_timeout
 
     @property
-    def _open_http(self) -> aiohttp.ClientSession:
+    def _open_http(self) -> httpx.AsyncBaseTransport:
         if self._http is None:
             raise RuntimeError("IdicoreClient is used outside its async with block")
         return self._http

@@ -11,7 +11,7 @@ import random
 import ssl
 import time
 from array import array
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, ItemsView
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final, NamedTuple, ParamSpec, TypeVar
@@ -19,7 +19,7 @@ from typing import Final, NamedTuple, ParamSpec, TypeVar
 import aiohttp
 import httpx
 import tenacity
-import yarl
+from httpx_aiohttp import AiohttpTransport
 
 from leadscrub_pipeline.errors import FailedError, RefusedError, UnavailableError
 from leadscrub_pipeline.vendors.breaker import Breaker, Health
@@ -36,7 +36,7 @@ _HEADERS: Final = {
     "Content-Type": "application/json",
     "User-Agent": "leadscrub",
 }
-"""aiohttp would also ask for what it can only decode with a package that happens to be installed."""
+"""aiohttp would also ask for what only it can decode, and httpx would hand that on compressed."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -129,20 +129,21 @@ def endpoint_name(url: httpx.URL) -> str:
 # --- one request ------------------------------------------------------------------------
 
 
-def open_http() -> aiohttp.ClientSession:
-    """A line for the running event loop; the pool of httpx is quadratic (VENDORS.md, "Both").
+def open_http() -> httpx.AsyncBaseTransport:
+    """A transport for the running event loop: httpx over aiohttp; its own pool is quadratic (VENDORS.md, "Both").
 
-    It is aiohttp itself: httpx around it took a third of a request's CPU time, and made a
-    connect time-out of every lost connection, that of a server which hung up after it had
-    read (and billed) the request among them. The number of connections is not bounded here.
-    The workers bound it, so that no request waits in a pool after the ledger has marked it
-    as sent. Headers that never change are added once a line.
+    No ``httpx.AsyncClient`` stands around it: that would add redirects, cookies and a
+    sign-in, none of which a vendor's request may have, and a fifth of a request's CPU time.
+    The number of connections is not bounded here. The workers bound it, so that no request
+    waits in a pool after the ledger has marked it as sent. Headers that never change are added
+    by aiohttp, once a client.
     """
-    return aiohttp.ClientSession(
+    session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS, ssl=_tls()),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers=_HEADERS,
     )
+    return AiohttpTransport(verify=_tls(), client=session)
 
 
 @functools.cache
@@ -152,58 +153,58 @@ def _tls() -> ssl.SSLContext:
     return context
 
 
-@functools.cache
-def _wire_url(url: httpx.URL) -> yarl.URL:
-    """The address as it was checked: aiohttp is not to write it anew."""
-    return yarl.URL(str(url), encoded=True)
+class _Headers(httpx.Headers):
+    """Names reach the vendor as they are written; ``httpx.Headers`` hands them to aiohttp in lower case."""
 
+    def __init__(self, headers: dict[str, str]) -> None:
+        super().__init__(headers)
+        self._written = headers
 
-@functools.cache
-def _connect_timeout(seconds: float) -> aiohttp.ClientTimeout:
-    connect = min(CONNECT_SECONDS, seconds / 2)
-    return aiohttp.ClientTimeout(total=None, connect=connect, sock_connect=connect)
+    def items(self) -> ItemsView[str, str]:
+        return self._written.items()
 
 
 async def post(
-    http: aiohttp.ClientSession, url: httpx.URL, *, headers: dict[str, str], content: bytes, seconds: float
+    http: httpx.AsyncBaseTransport, url: httpx.URL, *, headers: dict[str, str], content: bytes, seconds: float
 ) -> Reply:
     """One POST, without following redirects; any status is a reply.
 
     Raises:
         AttemptError: no whole answer within ``seconds``; ``may_have_arrived`` says whether it may be billed.
     """
+    connect = min(CONNECT_SECONDS, seconds / 2)
+    extensions = {"timeout": {"connect": connect, "pool": connect}}
+    # A request of a stream that is read at once has no headers but ours; aiohttp adds host and length itself.
+    request = httpx.Request("POST", url, stream=httpx.ByteStream(content), extensions=extensions)
+    request.read()
+    request.headers = _Headers(headers)
     started = time.perf_counter()
     status, retry_after, body = 0, None, b""
     try:
         async with asyncio.timeout(seconds):
-            response = await http.post(
-                _wire_url(url),
-                headers=headers,
-                data=content,
-                allow_redirects=False,
-                timeout=_connect_timeout(seconds),
-            )
+            response = await http.handle_async_request(request)
             try:
-                status, retry_after = response.status, _retry_after(response.headers.get("Retry-After"))
+                status, retry_after = response.status_code, _retry_after(response.headers.get("Retry-After"))
                 body = await _read(response)
             finally:
-                response.release()
-    except (aiohttp.ClientError, OSError, ValueError) as error:
+                if not response.is_closed:
+                    await response.aclose()
+    except (httpx.HTTPError, httpx.StreamError, aiohttp.ClientError, OSError, ValueError) as error:
         # A refusal whose body got lost is still a refusal.
         if status in (0, 200):
             raise _attempt_error(error) from None
     return Reply(status, body, retry_after, time.perf_counter() - started)
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    if "," in ",".join(response.headers.getall("Content-Encoding", ())):
+async def _read(response: httpx.Response) -> bytes:
+    if "," in response.headers.get("Content-Encoding", ""):
         # Each round of compression is a thousandfold: two of them make gigabytes of one chunk.
-        raise aiohttp.ClientPayloadError("compressed more than once")
+        raise httpx.DecodingError("compressed more than once")
     body = bytearray()
-    while chunk := await response.content.readany():
+    async for chunk in response.aiter_bytes():
         body += chunk
         if len(body) > MAX_BODY_BYTES:
-            raise aiohttp.ClientPayloadError("too large")
+            raise httpx.DecodingError("too large")
     return bytes(body)
 
 
@@ -218,11 +219,16 @@ _NEVER_LEFT: Final[tuple[tuple[type[Exception], str], ...]] = (
 
 
 def _attempt_error(error: Exception) -> AttemptError:
-    """Judged by the exception's type: one that may come after the connection was made may have arrived."""
+    """Judged by aiohttp's own exception; what has none may have arrived, whatever httpx calls it.
+
+    httpx-aiohttp 0.2 makes ``httpx.ConnectTimeout`` of every lost connection, that of a server
+    which hung up after it had read (and billed) the request among them.
+    """
+    cause = error.__cause__ if isinstance(error.__cause__, aiohttp.ClientError) else error
     for kind, reason in _NEVER_LEFT:
-        if isinstance(error, kind):
+        if isinstance(cause, kind):
             return AttemptError(reason, may_have_arrived=False, repeatable=reason != "certificate_refused")
-    return AttemptError("timeout" if isinstance(error, TimeoutError) else "connection_lost", may_have_arrived=True)
+    return AttemptError("timeout" if isinstance(cause, TimeoutError) else "connection_lost", may_have_arrived=True)
 
 
 def _retry_after(text: str | None) -> float | None:
