@@ -17,9 +17,19 @@ class Bound:
     at_most: float
     beside: str | None = None
     """Another case whose same figure this one is divided by."""
+    scale: tuple[str, float] | None = None
+    """A figure of the case and what it must be at least: on a smaller scale nothing is said about the bound."""
+
+    @property
+    def cases(self) -> tuple[str, ...]:
+        """The cases that must have been run."""
+        return (self.case,) if self.beside is None else (self.case, self.beside)
 
     def value(self, figures: Figures) -> float | None:
-        own = figures.get(self.case, {}).get(self.figure)
+        case = figures.get(self.case, {})
+        if self.scale is not None and case.get(self.scale[0], 0) < self.scale[1]:
+            return None
+        own = case.get(self.figure)
         if own is None or self.beside is None:
             return own
         other = figures.get(self.beside, {}).get(self.figure)
@@ -28,7 +38,11 @@ class Bound:
 
 BOUNDS: Final = (
     Bound(
-        "enriched_contacts, 10,000 leads, 200 workers, 300 ms: time over the ideal", "enrichment", "ratio", "x", 1.25
+        "enriched_contacts, 10,000 leads, 200 workers, 300 ms: time over the ideal",
+        "enrichment_200",
+        "ratio_to_ideal",
+        "x",
+        1.25,
     ),
     Bound(
         "ledger and evidence over enriched_contacts, 10,000 leads, 200 workers, 300 ms",
@@ -76,6 +90,24 @@ BOUNDS: Final = (
         "x",
         1.2,
         beside="end_to_end_10k",
+    ),
+    Bound("1,000,000 leads end to end: time over the bare client's", "end_to_end_1m", "ratio", "x", 2.0),
+    Bound("1,000,000 leads end to end: peak memory of the run", "end_to_end_1m", "peak_mb", "MB", 800.0),
+    Bound(
+        "1,000,000 leads end to end: peak memory over that of 100,000",
+        "end_to_end_1m",
+        "peak_mb",
+        "x",
+        1.2,
+        beside="end_to_end_100k",
+    ),
+    Bound(
+        "100,000 leads against 50 million published persons: the filter",
+        "prefilter_50m",
+        "prefilter_seconds",
+        "s",
+        1.0,
+        scale=("persons", 50_000_000),
     ),
     Bound("a tick of any sensor, 1,000 scripts and 300 runs", "sensor_ticks", "longest_seconds", "s", 2.0),
     Bound("loading the code location over import dagster", "start_up", "ratio", "x", 2.0),
