@@ -83,7 +83,8 @@ def _run(named: list[str], repeat: int) -> int:
                 failed.append(case)
             else:
                 recorder.add(case, figures)
-    console.print(f"Figures of every run: {recorder.path}")
+    if recorder.runs:
+        console.print(f"Figures of every run: {recorder.path}")
     missed = _show(medians(recorder.runs))
     if failed:
         console.print(f"Failed: {', '.join(failed)}")

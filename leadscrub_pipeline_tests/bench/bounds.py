@@ -109,6 +109,13 @@ BOUNDS: Final = (
         1.0,
         scale=("persons", 50_000_000),
     ),
+    Bound(
+        "a million published phones checked again after 0.1 % of the list changed",
+        "rescrub_after_list_change",
+        "seconds",
+        "s",
+        60.0,
+    ),
     Bound("a tick of any sensor, 1,000 scripts and 300 runs", "sensor_ticks", "longest_seconds", "s", 2.0),
     Bound("loading the code location over import dagster", "start_up", "ratio", "x", 2.0),
 )

@@ -67,6 +67,7 @@ CASES: Final[Mapping[str, Callable[[], dict[str, float]]]] = {
     "duckdb_merge": _case_of("merge_cases", "duckdb_merge"),
     "snowflake_merge": _case_of("merge_cases", "snowflake_merge"),
     "dnc_list": _case_of("dnc_cases", "dnc_list"),
+    "rescrub_after_list_change": _case_of("rescrub_cases", "rescrub_after_list_change"),
     "sensor_ticks": _case_of("sensor_cases", "sensor_ticks"),
     "overhead": overhead,
     "end_to_end_200": _vendor_case("end_to_end", leads=200),

@@ -1,19 +1,22 @@
 """A deployment to measure: generated leads, a registry, simulators in a process of their own, all in a fresh folder."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from leadscrub_pipeline.simulators import SimulatorProcess
 from leadscrub_pipeline.simulators.leads import make_leads_table
 from leadscrub_pipeline.simulators.phones import PhoneSpace
 from leadscrub_pipeline.simulators.registry import make_registry
 
+Result = TypeVar("Result")
 SCRIPT: Final = "bench"
 _SQL: Final = "-- title: Bench\nSELECT * FROM LEADS_DB.PUBLIC.LEADS\n"
 
@@ -29,6 +32,12 @@ def bench_folder() -> Iterator[Path]:
     """A fresh folder, under LEADSCRUB_BENCH_FOLDER when that is set: some cases write many gigabytes."""
     with TemporaryDirectory(prefix="leadscrub-bench-", dir=os.environ.get("LEADSCRUB_BENCH_FOLDER")) as name:
         yield Path(name)
+
+
+def elsewhere(work: Callable[..., Result], *given: Any) -> Result:
+    """Do something in a fresh process, whose memory is not counted as the product's."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(work, *given).result()
 
 
 @contextmanager

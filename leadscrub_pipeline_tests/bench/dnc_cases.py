@@ -11,24 +11,24 @@ from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+
+from leadscrub_pipeline_tests.bench.deployment import bench_folder
 
 ROWS: Final = int(os.environ.get("LEADSCRUB_BENCH_DNC_ROWS", "50_000_000"))
 """The registry has 258 million; as many as fit the time."""
 _CODES: Final = range(201, 501)
 _ASKED: Final = (600, 2_000, 100_000, 3_000_000)
 _CHANGED_SHARE: Final = 0.001
-_DAY: Final = timedelta(days=1)
+DAY: Final = timedelta(days=1)
 
 
 def dnc_list() -> dict[str, float]:
     """Text to list, index, changes and lookups, on one list of ``ROWS`` numbers."""
-    with TemporaryDirectory(prefix="leadscrub-bench-", dir=os.environ.get("LEADSCRUB_BENCH_FOLDER")) as name:
-        folder = Path(name)
+    with bench_folder() as folder:
         rows = _write_text(folder / "full.txt", ROWS)
         figures: dict[str, float] = {"rows": rows}
         path = folder / "dnc.sqlite"
@@ -59,7 +59,7 @@ def build_in_this_process(path: Path, source: Path) -> None:
     from leadscrub_pipeline.dnc.build_rules import Order  # noqa: PLC0415
     from leadscrub_pipeline.dnc.building import build  # noqa: PLC0415
 
-    build(path, Order("full", (source,), _obtained(3)), _limits())
+    build(path, Order("full", (source,), obtained(3)), limits())
 
 
 def _indexing(path: Path, rows: int) -> dict[str, float]:
@@ -120,12 +120,12 @@ def _updating(folder: Path, path: Path) -> dict[str, float]:
     from leadscrub_pipeline.dnc.building import build  # noqa: PLC0415
 
     rng = np.random.default_rng(8)
-    at = f"{_obtained(2) - _DAY / 2:%Y-%m-%dT%H:%M:%S}"
+    at = f"{obtained(2) - DAY / 2:%Y-%m-%dT%H:%M:%S}"
     numbers = np.unique(_some(rng, int(ROWS * _CHANGED_SHARE)))
     lines = [f"{number},{at},{'AD'[place % 2]}\n" for place, number in enumerate(numbers.tolist())]
     (folder / "changes.txt").write_text("".join(lines))
     started = time.perf_counter()
-    built = build(path, Order("changes", (folder / "changes.txt",), _obtained(2)), _limits())
+    built = build(path, Order("changes", (folder / "changes.txt",), obtained(2)), limits())
     seconds = time.perf_counter() - started
     return {
         "update_seconds": seconds,
@@ -159,15 +159,20 @@ def _write_text(path: Path, rows: int) -> int:
     with path.open("wb") as file:
         for code in _CODES:
             lines = np.unique(rng.integers(2_000_000, 10_000_000, each))
-            digits = np.empty((len(lines), 12), np.uint8)
-            digits[:, :4] = np.frombuffer(f"{code},".encode(), np.uint8)
-            for place in range(10, 3, -1):
-                lines, digit = np.divmod(lines, 10)
-                digits[:, place] = digit + 48
-            digits[:, 11] = 10
-            file.write(digits.tobytes())
-            written += len(digits)
+            file.write(text_of(code, lines))
+            written += len(lines)
     return written
+
+
+def text_of(code: int, lines: npt.NDArray[np.int64]) -> bytes:
+    """Numbers of an area code as the FTC writes them, one a line."""
+    digits = np.empty((len(lines), 12), np.uint8)
+    digits[:, :4] = np.frombuffer(f"{code},".encode(), np.uint8)
+    for place in range(10, 3, -1):
+        lines, digit = np.divmod(lines, 10)
+        digits[:, place] = digit + 48
+    digits[:, 11] = 10
+    return digits.tobytes()
 
 
 def _warm(ask: Callable[[], object], times: int = 7) -> float:
@@ -191,14 +196,14 @@ def _forget(*paths: Path) -> None:
         os.close(descriptor)
 
 
-def _obtained(days_ago: int) -> datetime:
-    return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - days_ago * _DAY
+def obtained(days_ago: int) -> datetime:
+    return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - days_ago * DAY
 
 
-def _limits() -> Any:
+def limits() -> Any:
     from leadscrub_pipeline.dnc.build_rules import Limits  # noqa: PLC0415
 
-    return Limits(shrink_share=0.05, reject_share=0.001, gap=2 * _DAY, keep=1827 * _DAY)
+    return Limits(shrink_share=0.05, reject_share=0.001, gap=2 * DAY, keep=1827 * DAY)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import duckdb
 
-from leadscrub_pipeline_tests.bench.deployment import SCRIPT, bench_deployment
+from leadscrub_pipeline_tests.bench.deployment import SCRIPT, bench_deployment, elsewhere
 from leadscrub_pipeline_tests.bench.telling import tell
 
 LEADS: Final = 100_000
@@ -55,7 +55,7 @@ def prefilter(persons: int) -> dict[str, float]:
         if select()["left_out"]:
             raise SystemExit("nobody is published yet, and somebody was left out")
         tell(f"{persons:,} published persons are made")
-        _publish(settings.warehouse_path, persons)
+        elsewhere(_publish, settings.warehouse_path, persons)
         size = settings.warehouse_path.stat().st_size / 1e6
         tell(f"the file has {size:,.0f} MB; leads are selected")
         first = select()
