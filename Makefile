@@ -48,7 +48,7 @@ tests: $(STAMP)
 test-long: $(STAMP) ## the tests that take longer than make test allows
 	@$(BIN)/pytest -n auto --dist worksteal -m long -q --timeout 3600
 
-bench: $(STAMP) ## measure speed and memory; results in bench-results/; CASES="a b" REPEAT=1 measures less
+bench: $(STAMP) ## measure speed and memory, figures in bench-results/; CASES="overhead start_up" REPEAT=1 for less
 	@$(BIN)/python -m leadscrub_pipeline_tests.bench $(CASES) $(if $(REPEAT),--repeat $(REPEAT))
 
 bench-page: $(STAMP) ## BENCHMARKS.md from the newest figures in bench-results/
