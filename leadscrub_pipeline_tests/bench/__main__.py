@@ -5,7 +5,6 @@ Each run of a case is a process of its own. ``--page`` runs nothing and prints B
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 from collections import deque
@@ -17,6 +16,7 @@ from rich.table import Table
 
 from leadscrub_pipeline_tests.bench.bounds import BOUNDS
 from leadscrub_pipeline_tests.bench.cases import CASES, ONCE
+from leadscrub_pipeline_tests.bench.deployment import peak_mb
 from leadscrub_pipeline_tests.bench.page import number, page
 from leadscrub_pipeline_tests.bench.results import FOLDER, Recorder, medians, read_newest
 from leadscrub_pipeline_tests.bench.telling import MARK
@@ -53,9 +53,9 @@ def main() -> int:
 
 
 def _run_here(case: str) -> int:
-    figures = {"peak_mb": 0.0, **CASES[case]()}
+    figures = CASES[case]()
     # A case that also does what is not the product's says itself how much memory the product took.
-    figures["peak_mb"] = figures["peak_mb"] or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    figures.setdefault("peak_mb", peak_mb())
     print(json.dumps(figures))  # noqa: T201 - the parent reads it
     return 0
 

@@ -12,7 +12,6 @@ What the product sends, and how it is counted, does not belong here.
 
 import asyncio
 import json
-import resource
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -33,11 +32,13 @@ def main() -> None:
     asked = json.load(sys.stdin)
     with Path(asked["bodies"]).open("rb") as file:
         bodies = (line.rstrip(b"\n") for line in file)
-        started = time.perf_counter()
+        started, processor = time.perf_counter(), time.process_time()
         sent = uvloop.run(_post_all(httpx.URL(asked["url"]), asked["headers"], bodies, workers=asked["workers"]))
-        seconds = time.perf_counter() - started
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    figures = {"requests": sent, "seconds": seconds, "processor_seconds": usage.ru_utime + usage.ru_stime}
+        figures = {
+            "requests": sent,
+            "seconds": time.perf_counter() - started,
+            "processor_seconds": time.process_time() - processor,
+        }
     print(json.dumps(figures))  # noqa: T201 - the parent reads it
 
 

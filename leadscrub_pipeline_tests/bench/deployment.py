@@ -1,6 +1,7 @@
 """A deployment to measure: generated leads, a registry, simulators in a process of their own, all in a fresh folder."""
 
 import os
+import resource
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -87,3 +88,8 @@ def scrub() -> tuple[dict[str, float], dict[str, dict[str, Any]]]:
             if stats.end_time is not None and stats.start_time is not None
         }
     return seconds, numbers
+
+
+def peak_mb() -> float:
+    """The most memory that this process had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

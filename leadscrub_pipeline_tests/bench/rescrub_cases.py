@@ -8,10 +8,10 @@ from typing import Any, Final
 import duckdb
 import numpy as np
 
-from leadscrub_pipeline_tests.bench.deployment import SCRIPT, bench_deployment, elsewhere
+from leadscrub_pipeline_tests.bench.deployment import SCRIPT, bench_deployment, elsewhere, peak_mb
 from leadscrub_pipeline_tests.bench.dnc_cases import limits, obtained, text_of
 from leadscrub_pipeline_tests.bench.telling import tell
-from leadscrub_pipeline_tests.bench.vendor_cases import peak_mb, phone_of, phone_sql
+from leadscrub_pipeline_tests.bench.vendor_cases import phone_of, phone_sql
 
 ROWS: Final = 333_334
 """Three phones each, no phone twice."""
