@@ -28,11 +28,16 @@ def overhead() -> dict[str, float]:
 
 
 def start_up() -> dict[str, float]:
-    """Loading the code location beside dagster alone, and the command line's help beside Python alone, all fresh."""
-    dagster = _seconds(sys.executable, "-c", "import dagster")
-    ours = _seconds(sys.executable, "-c", "import leadscrub_pipeline.definitions")
-    python = _seconds(sys.executable, "-c", "pass")
-    shown = _seconds(str(Path(sys.executable).with_name("leadscrub")), "--help")
+    """Loading the code location beside dagster alone, and the command line's help beside Python alone, all fresh.
+
+    Each is a whole process, less what Python alone takes, and the shortest of three that take turns.
+    """
+    python, dagster, ours, shown = _shortest(
+        [sys.executable, "-c", "pass"],
+        [sys.executable, "-c", "import dagster"],
+        [sys.executable, "-c", "import leadscrub_pipeline.definitions"],
+        [str(Path(sys.executable).with_name("leadscrub")), "--help"],
+    )
     return {
         "seconds": ours - python,
         "dagster_seconds": dagster - python,
@@ -95,12 +100,12 @@ def _empty_run() -> None:
         dg.materialize(assets, instance=instance)
 
 
-def _seconds(*command: str) -> float:
-    """Of a whole process, the shortest of three."""
-    return min(_once(command) for _ in range(3))
+def _shortest(*commands: list[str]) -> list[float]:
+    rounds = [[_seconds(command) for command in commands] for _ in range(3)]
+    return [min(times) for times in zip(*rounds, strict=True)]
 
 
-def _once(command: tuple[str, ...]) -> float:
+def _seconds(command: list[str]) -> float:
     started = time.perf_counter()
     subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
     return time.perf_counter() - started
