@@ -27,6 +27,7 @@ LATENCY: Final = 0.3
 _SECONDS: Final = 15
 """As long as enrichment ideally takes."""
 _PHONES: Final = 200_000
+_SAMPLE: Final = 20_000
 
 
 def enrichment(workers: int) -> dict[str, float]:
@@ -35,7 +36,7 @@ def enrichment(workers: int) -> dict[str, float]:
     with bench_deployment(leads=leads, latency=LATENCY, IDICORE_MAX_WORKERS=str(workers)) as deployment:
         steps, numbers = scrub()
         peak = peak_mb()
-        bare = _bare_lookups(deployment, leads=leads, workers=workers)
+        bare = _bare_lookups(deployment, _lookups_so_far(deployment), leads=leads, workers=workers)
     seconds = steps["enriched_contacts"]
     ideal = numbers["enriched_contacts"]["lookups_paid"] * LATENCY / workers
     return {
@@ -93,7 +94,8 @@ def end_to_end(leads: int) -> dict[str, float]:
 
     ``bare_seconds`` is the time of the searches plus that of the litigator batches, sent one after the other as the
     job does, at the product's concurrency. ``bare_paced_seconds`` has the batches at the vendor's limit of 1,000 a
-    minute, which the product keeps and the bare client does not.
+    minute, which the product keeps and the bare client does not. ``httpx_client_seconds`` is what the bare client takes
+    with ``httpx.AsyncClient`` around its transport, extended from the first 20,000 searches.
     """
     # Loading the code location is start_up's business; what the steps load counts, as it does in every run.
     import_module("leadscrub_pipeline.definitions")
@@ -105,10 +107,14 @@ def end_to_end(leads: int) -> dict[str, float]:
         seconds, processor = time.perf_counter() - started, time.process_time() - processor
         peak = peak_mb()
         tell(f"{seconds:,.1f} seconds, {peak:,.0f} MB; the bare client sends the same requests")
-        lookups = _bare_lookups(deployment, leads=leads, workers=numbers["enriched_contacts"]["workers"])
+        workers, count = numbers["enriched_contacts"]["workers"], _lookups_so_far(deployment)
+        lookups = _bare_lookups(deployment, count, leads=leads, workers=workers)
+        sample = min(count, _SAMPLE)
+        by_client = _bare_lookups(deployment, sample, leads=leads, workers=workers, with_client=True)
         batches = _bare_batches(deployment, workers=numbers["litigator_flags"]["workers"])
     bare = lookups["seconds"] + batches["seconds"]
     paced = lookups["seconds"] + max(batches["seconds"], _pace_seconds(batches["requests"]))
+    by_hand = by_client["seconds"] * count / sample + batches["seconds"]
     return {
         "leads": leads,
         "seconds": seconds,
@@ -125,14 +131,22 @@ def end_to_end(leads: int) -> dict[str, float]:
         "bare_processor_seconds": lookups["processor_seconds"] + batches["processor_seconds"],
         "ratio": seconds / bare,
         "ratio_to_paced": seconds / paced,
+        "httpx_client_seconds": by_hand,
+        "ratio_to_httpx_client": seconds / by_hand,
     }
 
 
 # --- the same requests, bare ----------------------------------------------------------------
 
 
-def _bare_lookups(deployment: Deployment, *, leads: int, workers: int) -> dict[str, float]:
-    """As many searches as the simulator got so far, for the same persons."""
+def _lookups_so_far(deployment: Deployment) -> int:
+    return int(deployment.simulators.idicore.counts()["requests"]["search"])
+
+
+def _bare_lookups(
+    deployment: Deployment, count: int, *, leads: int, workers: int, with_client: bool = False
+) -> dict[str, float]:
+    """So many searches, for the persons that the product asked about."""
     import httpx  # noqa: PLC0415 - start_up must not have loaded it
 
     from leadscrub_pipeline.settings import load_settings  # noqa: PLC0415
@@ -148,9 +162,9 @@ def _bare_lookups(deployment: Deployment, *, leads: int, workers: int) -> dict[s
         trust_env=False,
     )
     bodies = deployment.folder / "searches"
-    count = int(deployment.simulators.idicore.counts()["requests"]["search"])
     _write(bodies, islice(_searches(leads), count))
-    return _sent(settings.idicore_search_url, bodies, count, workers=workers, Authorization=signed_in.text)
+    headers = {"Authorization": signed_in.text}
+    return _sent(settings.idicore_search_url, bodies, count, workers=workers, with_client=with_client, **headers)
 
 
 def _searches(leads: int) -> Iterator[bytes]:
@@ -192,9 +206,11 @@ def _write(path: Path, bodies: Iterable[bytes]) -> None:
         file.writelines(body + b"\n" for body in bodies)
 
 
-def _sent(url: str, bodies: Path, count: int, *, workers: int, **headers: str) -> dict[str, float]:
+def _sent(
+    url: str, bodies: Path, count: int, *, workers: int, with_client: bool = False, **headers: str
+) -> dict[str, float]:
     headers = {"Accept-Encoding": "gzip, deflate", "Content-Type": "application/json", "User-Agent": "bare", **headers}
-    asked = {"url": url, "headers": headers, "bodies": str(bodies), "workers": workers}
+    asked = {"url": url, "headers": headers, "bodies": str(bodies), "workers": workers, "with_client": with_client}
     command = [sys.executable, "-m", "leadscrub_pipeline_tests.bench.bare"]
     done = subprocess.run(command, input=json.dumps(asked), stdout=subprocess.PIPE, text=True, check=True)
     figures: dict[str, float] = json.loads(done.stdout)
