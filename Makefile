@@ -19,7 +19,7 @@ $(STAMP): requirements.lock pyproject.toml
 	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-.PHONY: help run run-postgres dev style test tests test-long lint bench clean reset-demo lock
+.PHONY: help run run-postgres dev style test tests test-long lint bench bench-page clean reset-demo lock
 
 run: $(STAMP) ## the whole scrub on demo data with simulated vendors, offline
 	@$(BIN)/leadscrub demo
@@ -48,8 +48,11 @@ tests: $(STAMP)
 test-long: $(STAMP) ## the tests that take longer than make test allows
 	@$(BIN)/pytest -n auto --dist worksteal -m long -q --timeout 3600
 
-bench: $(STAMP) ## measure speed and memory; results in bench-results/
-	@$(BIN)/python -m leadscrub_pipeline_tests.bench
+bench: $(STAMP) ## measure speed and memory, figures in bench-results/; CASES="overhead start_up" REPEAT=1 for less
+	@$(BIN)/python -m leadscrub_pipeline_tests.bench $(CASES) $(if $(REPEAT),--repeat $(REPEAT))
+
+bench-page: $(STAMP) ## BENCHMARKS.md from the newest figures in bench-results/
+	@$(BIN)/python -m leadscrub_pipeline_tests.bench --page > BENCHMARKS.md.new && mv BENCHMARKS.md.new BENCHMARKS.md
 
 lock: $(STAMP) ## resolve requirements.lock anew from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --python-version 3.11 --extra test --upgrade \

@@ -1,110 +1,141 @@
-"""Run the cases, print the table, and leave the figures as JSON in bench-results/."""
+"""Measure speed and memory, or write the page: run the cases, print the table, leave the figures in bench-results/.
+
+Each run of a case is a process of its own. ``--page`` runs nothing and prints BENCHMARKS.md from result files.
+"""
 
 import argparse
 import json
-import os
-import platform
-import statistics
 import subprocess
 import sys
-from collections import defaultdict
-from datetime import UTC, datetime
-from importlib.metadata import version
+from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from leadscrub_pipeline_tests.bench.bounds import BOUNDS
-from leadscrub_pipeline_tests.bench.cases import CASES
+from leadscrub_pipeline_tests.bench.cases import CASES, ONCE
+from leadscrub_pipeline_tests.bench.deployment import peak_mb
+from leadscrub_pipeline_tests.bench.page import number, page
+from leadscrub_pipeline_tests.bench.results import FOLDER, Recorder, medians, read_newest
+from leadscrub_pipeline_tests.bench.telling import MARK
 
-PACKAGES = ("dagster", "duckdb", "httpx", "httpx-aiohttp", "aiohttp", "pyarrow", "sqlalchemy", "sqlglot")
 console = Console(stderr=True)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m leadscrub_pipeline_tests.bench", description=__doc__)
     parser.add_argument("cases", nargs="*", help=f"which to run: {', '.join(CASES)}; all when none is named")
-    parser.add_argument("--repeat", type=int, default=3, help="runs of each case; the median counts (default 3)")
+    parser.add_argument(
+        "--repeat",
+        type=int,
+        default=3,
+        help=f"runs of each case; the median counts (default 3). {', '.join(sorted(ONCE))} run once unless named",
+    )
+    parser.add_argument(
+        "--page",
+        nargs="*",
+        type=Path,
+        metavar="RESULTS.json",
+        help="print BENCHMARKS.md from these files, or from all in bench-results/; the newest of each case wins",
+    )
     parser.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.case:
-        print(json.dumps(CASES[arguments.case]()))  # noqa: T201 - the parent reads it
-        return 0
+        return _run_here(arguments.case)
+    if arguments.page is not None:
+        return _print_page(arguments.page or sorted(FOLDER.glob("*.json")))
     unknown = set(arguments.cases) - set(CASES)
     if unknown:
         parser.error(f"no such case: {', '.join(sorted(unknown))}")
-    runs = _run(arguments.cases or list(CASES), arguments.repeat)
-    medians = {
-        case: {figure: statistics.median(values) for figure, values in figures.items()}
-        for case, figures in runs.items()
-    }
-    _write(runs, medians)
-    return _show(medians)
+    return _run(arguments.cases, arguments.repeat)
 
 
-def _run(cases: list[str], repeat: int) -> dict[str, dict[str, list[float]]]:
-    runs: dict[str, dict[str, list[float]]] = {case: defaultdict(list) for case in cases}
+def _run_here(case: str) -> int:
+    figures = CASES[case]()
+    # A case that also does what is not the product's says itself how much memory the product took.
+    figures.setdefault("peak_mb", peak_mb())
+    print(json.dumps(figures))  # noqa: T201 - the parent reads it
+    return 0
+
+
+def _print_page(paths: list[Path]) -> int:
+    measured = read_newest(paths)
+    if not measured:
+        console.print("There are no result files. Run make bench first.")
+        return 2
+    print(page({case: measured[case] for case in CASES if case in measured}))  # noqa: T201 - what was asked for
+    return 0
+
+
+def _run(named: list[str], repeat: int) -> int:
+    command = " ".join(["make bench", f'CASES="{" ".join(named)}"' if named else "", f"REPEAT={repeat}"])
+    recorder = Recorder(" ".join(command.split()))
+    failed: list[str] = []
     for turn in range(repeat):
-        for case in cases:
+        for case in named or CASES:
+            if case in failed or (turn and case in ONCE and case not in named):
+                continue
             console.print(f"{case}, {turn + 1} of {repeat}")
-            command = [sys.executable, "-m", "leadscrub_pipeline_tests.bench", "--case", case]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                console.print(done.stderr[-3000:], markup=False)
-                raise SystemExit(f"case {case} failed")
-            for figure, value in json.loads(done.stdout.splitlines()[-1]).items():
-                runs[case][figure].append(value)
-    return runs
+            figures = _figures_of(case)
+            if figures is None:
+                failed.append(case)
+            else:
+                recorder.add(case, figures)
+    if recorder.runs:
+        console.print(f"Figures of every run: {recorder.path}")
+    missed = _show(medians(recorder.runs))
+    if failed:
+        console.print(f"Failed: {', '.join(failed)}")
+    return 1 if missed or failed else 0
 
 
-def _write(runs: dict[str, dict[str, list[float]]], medians: dict[str, dict[str, float]]) -> None:
-    now = datetime.now(UTC)
-    result = {
-        "at": now.isoformat(timespec="seconds"),
-        "machine": {
-            "processor": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-            "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-            "system": platform.platform(),
-            "python": platform.python_version(),
-        },
-        "versions": {name: version(name) for name in PACKAGES},
-        "runs": runs,
-        "medians": medians,
-    }
-    folder = Path("bench-results")
-    folder.mkdir(exist_ok=True)
-    path = folder / f"{now:%Y%m%dT%H%M%SZ}.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
-    console.print(f"Figures of every run: {path}")
+def _figures_of(case: str) -> Mapping[str, float] | None:
+    """What a process of its own measured; None, and its last words, when it failed."""
+    command = [sys.executable, "-m", "leadscrub_pipeline_tests.bench", "--case", case]
+    last: deque[str] = deque(maxlen=40)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        for line in process.stderr:
+            last.append(line)
+            if line.startswith(MARK):
+                console.print(f"  {line.removeprefix(MARK).rstrip()}", markup=False)
+        lines = process.stdout.read().splitlines()
+    if process.returncode:
+        console.print("".join(last), markup=False)
+        return None
+    figures: dict[str, float] = json.loads(lines[-1])
+    return figures
 
 
-def _show(medians: dict[str, dict[str, float]]) -> int:
+def _show(figures: Mapping[str, Mapping[str, float]]) -> int:
+    """Print what was measured; say how many bounds were missed."""
     table = Table(title="Medians")
     for name in ("measured", "value", "at most", ""):
         table.add_column(name, justify="right" if name in ("value", "at most") else "left")
     missed = 0
     for bound in BOUNDS:
-        value = bound.value(medians)
+        value = bound.value(figures)
         if value is None:
             continue
         kept = value <= bound.at_most
         missed += not kept
         table.add_row(
-            bound.what, f"{value:.2f} {bound.unit}", f"{bound.at_most:g} {bound.unit}", "kept" if kept else "missed"
+            bound.what, f"{number(value)} {bound.unit}", f"{bound.at_most:g} {bound.unit}", "kept" if kept else "missed"
         )
-    figures = Table(title="All figures (medians)")
-    figures.add_column("case")
-    figures.add_column("figure")
-    figures.add_column("value", justify="right")
-    for case, values in medians.items():
+    everything = Table(title="All figures (medians)")
+    everything.add_column("case")
+    everything.add_column("figure")
+    everything.add_column("value", justify="right")
+    for case, values in figures.items():
         for figure, value in values.items():
-            figures.add_row(case, figure, f"{value:,.3f}")
+            everything.add_row(case, figure, number(value))
     out = Console()
-    out.print(figures)
+    out.print(everything)
     out.print(table)
-    return 1 if missed else 0
+    return missed
 
 
 if __name__ == "__main__":
