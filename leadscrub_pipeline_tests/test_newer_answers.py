@@ -8,7 +8,7 @@ import pytest
 from leadscrub_pipeline.domain.verdicts import CLEAR, DNC, LISTED, Answer, Reason, unknown
 from leadscrub_pipeline.warehouse.duckdb import DuckdbWarehouse
 from leadscrub_pipeline.warehouse.evidence import ChainEnd
-from leadscrub_pipeline.warehouse.phone_verdicts import Check, Checked, store_answers
+from leadscrub_pipeline.warehouse.phone_verdicts import Check, Checked, store_answers, to_answers
 from leadscrub_pipeline.warehouse.schema import PHONE_VERDICTS, SCRUB_EVIDENCE
 
 PHONE = "2125550123"
@@ -26,7 +26,7 @@ def store(warehouse: DuckdbWarehouse, run_id: str, answer: Answer, obtained_at: 
     valid_until = NOW if obtained_at is None else obtained_at + timedelta(days=31)
     checked = Checked(PHONE, answer, "a list", obtained_at, NOW, valid_until)
     with warehouse.session() as session:
-        store_answers(session, check, ChainEnd.none_yet(run_id, check.asset), [checked])
+        store_answers(session, check, ChainEnd.none_yet(run_id, check.asset), to_answers([checked]))
 
 
 def verdict(warehouse: DuckdbWarehouse) -> str:
