@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from leadscrub_pipeline import failpoints
 from leadscrub_pipeline.domain.verdicts import Answer
@@ -44,17 +45,34 @@ WHERE NOT EXISTS (
 # A number once found listed stays so until the source answers again: no answer clears nothing. Of two
 # answers the newer counts, whichever is stored last: a run that still reads last month's list must not
 # clear what another has found on this month's.
+_COUNTS_MORE: Final = """NOT (s.verdict = 'unknown' AND t.verdict = 'listed') AND (
+  t.verdict = 'unknown' OR t.obtained_at IS NULL OR s.obtained_at IS NULL OR s.obtained_at >= t.obtained_at
+)"""
 MERGE_VERDICTS: Final = f"""
 MERGE INTO {PHONE_VERDICTS.full_name} AS t
 USING {{stage}} AS s
 ON t.phone = s.phone AND t.source = s.source
-WHEN MATCHED AND NOT (s.verdict = 'unknown' AND t.verdict = 'listed') AND (
-  t.verdict = 'unknown' OR t.obtained_at IS NULL OR s.obtained_at IS NULL OR s.obtained_at >= t.obtained_at
-) THEN UPDATE SET
+WHEN MATCHED AND {_COUNTS_MORE} THEN UPDATE SET
   verdict = s.verdict, reason = s.reason, list_version = s.list_version,
   obtained_at = s.obtained_at, checked_at = s.checked_at, valid_until = s.valid_until
 WHEN NOT MATCHED THEN INSERT ({", ".join(PHONE_VERDICTS.column_names)})
   VALUES ({", ".join("s." + name for name in PHONE_VERDICTS.column_names)})
+"""
+
+# The same in two statements. Phones are asked in their order, so that most of the table is passed over.
+_DELETE_VERDICTS: Final = f"""
+DELETE FROM {PHONE_VERDICTS.full_name} AS t
+USING {{stage}} AS s
+WHERE t.phone = s.phone AND t.source = s.source AND t.phone >= ? AND t.phone <= ? AND {_COUNTS_MORE}
+"""
+_INSERT_VERDICTS: Final = f"""
+INSERT INTO {PHONE_VERDICTS.full_name} ({", ".join(PHONE_VERDICTS.column_names)})
+SELECT {", ".join("s." + name for name in PHONE_VERDICTS.column_names)}
+FROM {{stage}} AS s
+WHERE NOT EXISTS (
+  SELECT 1 FROM {PHONE_VERDICTS.full_name} AS t
+  WHERE t.phone = s.phone AND t.source = s.source AND t.phone >= ? AND t.phone <= ?
+)
 """
 
 _VERDICT_COUNTS: Final = f"""
@@ -72,6 +90,8 @@ GROUP BY f.verdict
 
 _FETCHED_ROWS: Final = 1_000_000
 """The embedded engine looks for what needs asking anew at each fetch; as text so many phones take 14 MB."""
+_LINKED_AT_ONCE: Final = 20_000
+"""Rows of evidence whose texts are objects of Python at a time."""
 _ROW_SCHEMA: Final = pa.schema([SCHEMA.field(name) for name in PLAIN_COLUMNS])
 ANSWERS: Final = arrow_schema(
     SCRUB_EVIDENCE, "phone", "verdict", "reason", "list_version", "obtained_at", "checked_at", "valid_until"
@@ -163,19 +183,32 @@ def to_answers(checked: Sequence[Checked]) -> pa.Table:
 
 def store_answers(session: Session, check: Check, end: ChainEnd, answers: pa.Table) -> ChainEnd:
     """Append the evidence to its chain and merge the verdicts, both or neither; return the chain's new end."""
-    evidence, new_end = end.linked(_table(check, answers, first=end.rows + 1))
-    stage = session.create_stage("answers", SCHEMA)
-    session.load(stage, evidence)
-    with session.transaction():
-        names = ", ".join(SCRUB_EVIDENCE.column_names)
-        session.execute(
-            f"INSERT INTO {SCRUB_EVIDENCE.full_name} ({names}) SELECT {names} FROM {stage} ORDER BY sequence"
-        )
-        session.execute(MERGE_VERDICTS.format(stage=stage))
-        failpoints.reached("answers.before_commit")
-    failpoints.reached("answers.after_commit")
-    session.drop_stage(stage)
+    linked: list[pa.Table] = []
+    new_end = end
+    for first in range(0, answers.num_rows, _LINKED_AT_ONCE):
+        rows = _table(check, answers.slice(first, _LINKED_AT_ONCE), first=new_end.rows + 1)
+        evidence, new_end = new_end.linked(rows)
+        linked.append(evidence)
+    evidence = pa.concat_tables(linked)
+    with session.stage("answers", evidence) as stage:
+        with session.transaction():
+            names = ", ".join(SCRUB_EVIDENCE.column_names)
+            session.execute(
+                f"INSERT INTO {SCRUB_EVIDENCE.full_name} ({names}) SELECT {names} FROM {stage} ORDER BY sequence"
+            )
+            _keep_verdicts(session, stage, answers)
+            failpoints.reached("answers.before_commit")
+        failpoints.reached("answers.after_commit")
     return new_end
+
+
+def _keep_verdicts(session: Session, stage: str, answers: pa.Table) -> None:
+    if not session.replaces_by_delete:
+        session.execute(MERGE_VERDICTS.format(stage=stage))
+        return
+    ends = pc.min_max(answers.column("phone")).as_py()
+    for statement in (_DELETE_VERDICTS, _INSERT_VERDICTS):
+        session.execute(statement.format(stage=stage), [ends["min"], ends["max"]])
 
 
 def publish_flags(
