@@ -36,8 +36,9 @@ from leadscrub_pipeline_tests.published import (
 from leadscrub_pipeline_tests.test_flags_in_sql import Said, publish_leads, verdicts_of
 
 
-@pytest.fixture
-def warehouse(tmp_path: Path) -> DuckdbWarehouse:
+@pytest.fixture(params=[True, False], ids=["by delete", "by merge"])
+def warehouse(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> DuckdbWarehouse:
+    monkeypatch.setattr(DuckdbSession, "replaces_by_delete", request.param)
     return make_warehouse(tmp_path)
 
 
@@ -111,7 +112,7 @@ def test_flags_after_a_rescrub_are_those_that_publishing_anew_would_give(
 # --- many rows ----------------------------------------------------------------------------
 
 
-def test_many_ranges_and_many_transactions_give_what_one_gives(
+def test_many_pages_and_many_transactions_give_what_one_gives(
     warehouse: DuckdbWarehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = [master_row(number, [phone(number), phone(number + 100)]) for number in range(40)]
@@ -122,6 +123,7 @@ def test_many_ranges_and_many_transactions_give_what_one_gives(
     )
     store(warehouse, rows, [*listed, *clear, *rest])
     monkeypatch.setattr(DuckdbSession, "leads_at_a_time", 2)
+    monkeypatch.setattr(rescrub, "CANDIDATES_AT_ONCE", 13)
     monkeypatch.setattr(rescrub, "UPDATED_AT_ONCE", 3)
     monkeypatch.setattr(rescrub, "PAGE_ROWS", 2)
     sums = bring(warehouse)
@@ -222,6 +224,19 @@ def test_what_an_older_system_found_listed_stays_listed_until_a_source_says_clea
         "phone_2_in_dnc": "no_verdict",
         "phone_3_in_dnc": "no_phone",
     }
+    assert [found[record_id(2)][name] for name in FLAGS] == [False, False, None, None]
+
+
+def test_a_flag_that_calls_clear_what_is_not_there_becomes_unknown(warehouse: DuckdbWarehouse) -> None:
+    rows = [
+        master_row(1, []) | {"in_litigator_list": False},
+        master_row(2, [phone(2)]) | {"phone_3_in_dnc": False},
+        master_row(3, [phone(3)]),
+    ]
+    store(warehouse, rows, clear_rows(phone(2), phone(3)))
+    assert bring(warehouse).updated == 2
+    found = master(warehouse)
+    assert [found[record_id(1)][name] for name in FLAGS] == [None, None, None, None]
     assert [found[record_id(2)][name] for name in FLAGS] == [False, False, None, None]
 
 
