@@ -206,6 +206,7 @@ class DncRegistry:
         with _as_unavailable(self.path):
             if batched and self._index is not None:
                 listed = self._index.holds(asked.numbers)
+                self._index.let_go()
             else:
                 listed = asked.among(self._find(asked.texts.to_pylist(), batched=batched))
         self._require_unchanged("during the lookup")
