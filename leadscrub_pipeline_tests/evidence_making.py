@@ -24,7 +24,12 @@ def check_of(run_id: str, asset: str = "litigator_flags", partition_key: str = "
 
 def answers(count: int, *, first: int = 0, at: datetime = START) -> pa.Table:
     """Answers about phones that differ, of all three kinds."""
-    return to_answers([_answer(number, at) for number in range(first, first + count)])
+    return to_answers(checked(count, first=first, at=at))
+
+
+def checked(count: int, *, first: int = 0, at: datetime = START) -> list[Checked]:
+    """The same one by one."""
+    return [_answer(number, at) for number in range(first, first + count)]
 
 
 def _answer(number: int, at: datetime) -> Checked:
