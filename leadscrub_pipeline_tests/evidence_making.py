@@ -4,11 +4,13 @@ import random
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
+import pyarrow as pa
+
 from leadscrub_pipeline.domain.verdicts import CCC, CLEAR, DNC, LISTED, Reason, unknown
 from leadscrub_pipeline.ledger import Ledger
 from leadscrub_pipeline.steps.evidence import seal_what_is_left, sealed_chain
 from leadscrub_pipeline.warehouse.evidence import ChainEnd
-from leadscrub_pipeline.warehouse.phone_verdicts import Check, Checked, store_answers
+from leadscrub_pipeline.warehouse.phone_verdicts import Check, Checked, store_answers, to_answers
 from leadscrub_pipeline.warehouse.protocol import Warehouse
 from leadscrub_pipeline.warehouse.schema import SCRUB_EVIDENCE
 
@@ -20,8 +22,13 @@ def check_of(run_id: str, asset: str = "litigator_flags", partition_key: str = "
     return Check(run_id, asset, partition_key, f"hash-of-{partition_key}", "default", ASSETS[asset])
 
 
-def answers(count: int, *, first: int = 0, at: datetime = START) -> list[Checked]:
+def answers(count: int, *, first: int = 0, at: datetime = START) -> pa.Table:
     """Answers about phones that differ, of all three kinds."""
+    return to_answers(checked(count, first=first, at=at))
+
+
+def checked(count: int, *, first: int = 0, at: datetime = START) -> list[Checked]:
+    """The same one by one."""
     return [_answer(number, at) for number in range(first, first + count)]
 
 

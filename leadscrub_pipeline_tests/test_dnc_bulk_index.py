@@ -7,12 +7,14 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leadscrub_pipeline.dnc import DncRegistry, registry
 from leadscrub_pipeline.dnc.bulk_index import build_index, index_path, malformed, open_index
+from leadscrub_pipeline.domain.verdicts import Answer, Reason, Verdict
 from leadscrub_pipeline.errors import UnavailableError
 from leadscrub_pipeline_tests.dnc_lists import full_text, made, old_file, some_numbers
 
@@ -38,8 +40,15 @@ stored_text = st.one_of(
 asked_text = st.one_of(
     st.integers(2_125_550_095, 2_125_550_145).map(str),
     st.integers(2_000_000_000, 9_999_999_999).map(str),
-    st.sampled_from(["0125550101", "1115550101", "212-555-0101", "3105550101"]),
+    st.sampled_from(["0125550101", "1115550101", "212-555-0101", "3105550101", "21255501011", _FULL_WIDTH, ""]),
 )
+
+
+def in_columns(registry: DncRegistry, asked: list[str], *, batched: bool = True) -> dict[str, Answer]:
+    verdicts, reasons = registry.look_up_column(pa.array(asked, pa.string()), batched=batched)
+    said = zip(verdicts.to_pylist(), reasons.to_pylist(), strict=True)
+    answers = [Answer(Verdict(verdict), None if reason is None else Reason(reason)) for verdict, reason in said]
+    return dict(zip(asked, answers, strict=True))
 
 
 @given(stored=st.sets(stored_text, max_size=25), asked=st.lists(asked_text, max_size=40), compact=st.booleans())
@@ -68,10 +77,12 @@ def test_index_and_sqlite_give_the_same_answer_on_everything(
         expected = found.look_up(asked)
         assert found.looks_up_in == "sqlite"
         assert found.look_up(asked, batched=False) == expected
+        assert in_columns(found, asked) == in_columns(found, asked, batched=False) == expected
         found.expect(len(asked) + 1)
         assert found.looks_up_in == "index"
         assert found.look_up(asked) == expected
         assert found.look_up(asked, batched=False) == expected
+        assert in_columns(found, asked) == in_columns(found, asked, batched=False) == expected
 
 
 def test_few_phones_are_asked_of_sqlite_and_nothing_is_made_for_them(

@@ -12,8 +12,9 @@ from leadscrub_pipeline.steps.evidence import sealed_chain
 from leadscrub_pipeline.warehouse.duckdb import DuckdbWarehouse
 from leadscrub_pipeline.warehouse.evidence_period import Period, Process, Sealing, check_pages, read_period
 from leadscrub_pipeline.warehouse.evidence_reading import read_phone
+from leadscrub_pipeline.warehouse.phone_verdicts import Checked, to_answers
 from leadscrub_pipeline.warehouse.schema import SCRUB_EVIDENCE
-from leadscrub_pipeline_tests.evidence_making import START, answers, check_of
+from leadscrub_pipeline_tests.evidence_making import START, answers, check_of, checked
 from leadscrub_pipeline_tests.published import make_warehouse, phone, store
 from leadscrub_pipeline_tests.test_callable_phones import FLAGS, MARKS, VERDICTS, WITHDRAWN, Case, Holder
 
@@ -132,14 +133,14 @@ def test_a_version_that_cleared_a_number_past_its_31_days_stands_out(
     with ledger:
         for place, (age, source) in enumerate(itertools.product((30, 32), ("dnc_flags", "litigator_flags"))):
             old = [
-                each.__class__(each.phone, each.answer, f"v{place}", START - timedelta(days=age), START, START + DAY)
-                for each in answers(5)
+                Checked(each.phone, each.answer, f"v{place}", START - timedelta(days=age), START, START + DAY)
+                for each in checked(5)
             ]
             with (
                 sealed_chain(warehouse, ledger, check_of(f"run-{place}", source)) as chain,
                 warehouse.session() as session,
             ):
-                chain.store(session, old)
+                chain.store(session, to_answers(old))
     with warehouse.session() as session:
         facts = read_period(session, Period(START - DAY, START + DAY))
     assert {version.version: version.has_cleared_too_late for version in facts.versions} == {

@@ -110,6 +110,21 @@ def verdicts_of(leads: Sequence[Sequence[Slot]]) -> list[Row]:
     ]
 
 
+def replace_requests(warehouse: DuckdbWarehouse, leads: Sequence[Sequence[Slot]]) -> None:
+    """Have the company's list hold those of the leads' phones that are on it, each twice, and nothing else."""
+    asked = [
+        {**dict.fromkeys(INTERNAL_DNC.column_names), "phone": phone(number * 3 + place), "requested_at": NOW,
+         "source": source}
+        for number, slots in enumerate(leads, start=1)
+        for place, slot in enumerate(slots, start=1)
+        if slot is not None and slot[1].asked_not_to_call
+        for source in ("call", "letter")
+    ]  # fmt: skip
+    with warehouse.session() as session:
+        session.execute(f"DELETE FROM {INTERNAL_DNC.full_name}")
+        session.load(INTERNAL_DNC.full_name, to_table(asked, arrow_schema(INTERNAL_DNC)))
+
+
 def publish_leads(warehouse: DuckdbWarehouse, leads: Sequence[Sequence[Slot]]) -> list[tuple[dict[str, Any], bool]]:
     """Publish one lead for each row of three slots; give its master row, and whether it is settled."""
     raw, contacts = [], []
@@ -124,17 +139,8 @@ def publish_leads(warehouse: DuckdbWarehouse, leads: Sequence[Sequence[Slot]]) -
                          "expires_at": NOW + timedelta(days=180), "contact": '{"is_dead":false}'})  # fmt: skip
         raw.append({**dict.fromkeys(RAW_LEADS.column_names), **common, "key_version": 1, "additional": "{}",
                     "identity_hash": f"identity-{number}"})  # fmt: skip
-    asked = [
-        {**dict.fromkeys(INTERNAL_DNC.column_names), "phone": phone(number * 3 + place), "requested_at": NOW,
-         "source": source}
-        for number, slots in enumerate(leads, start=1)
-        for place, slot in enumerate(slots, start=1)
-        if slot is not None and slot[1].asked_not_to_call
-        for source in ("call", "letter")
-    ]  # fmt: skip
+    replace_requests(warehouse, leads)
     with warehouse.session() as session:
-        session.execute(f"DELETE FROM {INTERNAL_DNC.full_name}")
-        session.load(INTERNAL_DNC.full_name, to_table(asked, arrow_schema(INTERNAL_DNC)))
         for table in (MASTER, PERSON_CACHE, PHONE_VERDICTS, PUBLISHED_IDENTITIES, RAW_LEADS, ENRICHED_CONTACTS, SLICES):
             session.execute(f"DELETE FROM {table.full_name}")
         for table, rows in ((PHONE_VERDICTS, verdicts), (RAW_LEADS, raw), (ENRICHED_CONTACTS, contacts)):

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from leadscrub_pipeline.domain.verdicts import CLEAR, DNC, LISTED, Answer, Reason, unknown
-from leadscrub_pipeline.warehouse.duckdb import DuckdbWarehouse
+from leadscrub_pipeline.warehouse.duckdb import DuckdbSession, DuckdbWarehouse
 from leadscrub_pipeline.warehouse.evidence import ChainEnd
-from leadscrub_pipeline.warehouse.phone_verdicts import Check, Checked, store_answers
+from leadscrub_pipeline.warehouse.phone_verdicts import Check, Checked, store_answers, to_answers
 from leadscrub_pipeline.warehouse.schema import PHONE_VERDICTS, SCRUB_EVIDENCE
 
 PHONE = "2125550123"
@@ -16,8 +16,9 @@ NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 LAST_MONTH, THIS_MONTH = NOW - timedelta(days=30), NOW - timedelta(days=1)
 
 
-@pytest.fixture
-def warehouse(tmp_path: Path) -> DuckdbWarehouse:
+@pytest.fixture(params=[True, False], ids=["by delete", "by merge"])
+def warehouse(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> DuckdbWarehouse:
+    monkeypatch.setattr(DuckdbSession, "replaces_by_delete", request.param)
     return DuckdbWarehouse(tmp_path / "warehouse.duckdb", kind="demo", sources_folder=None)
 
 
@@ -26,7 +27,7 @@ def store(warehouse: DuckdbWarehouse, run_id: str, answer: Answer, obtained_at: 
     valid_until = NOW if obtained_at is None else obtained_at + timedelta(days=31)
     checked = Checked(PHONE, answer, "a list", obtained_at, NOW, valid_until)
     with warehouse.session() as session:
-        store_answers(session, check, ChainEnd.none_yet(run_id, check.asset), [checked])
+        store_answers(session, check, ChainEnd.none_yet(run_id, check.asset), to_answers([checked]))
 
 
 def verdict(warehouse: DuckdbWarehouse) -> str:

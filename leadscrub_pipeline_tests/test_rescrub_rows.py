@@ -30,14 +30,16 @@ from leadscrub_pipeline_tests.published import (
     master_row,
     phone,
     record_id,
+    request_row,
     store,
     verdict_row,
 )
-from leadscrub_pipeline_tests.test_flags_in_sql import Said, publish_leads, verdicts_of
+from leadscrub_pipeline_tests.test_flags_in_sql import Said, publish_leads, replace_requests, verdicts_of
 
 
-@pytest.fixture
-def warehouse(tmp_path: Path) -> DuckdbWarehouse:
+@pytest.fixture(params=[True, False], ids=["by delete", "by merge"])
+def warehouse(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> DuckdbWarehouse:
+    monkeypatch.setattr(DuckdbSession, "replaces_by_delete", request.param)
     return make_warehouse(tmp_path)
 
 
@@ -62,6 +64,20 @@ def replace_verdicts(warehouse: DuckdbWarehouse, verdicts: Sequence[Row]) -> Non
         session.load(PHONE_VERDICTS.full_name, to_table(verdicts, arrow_schema(PHONE_VERDICTS)))
 
 
+def test_a_rescrub_finds_rows_with_a_number_on_the_companys_list_and_those_that_were_withdrawn(
+    warehouse: DuckdbWarehouse,
+) -> None:
+    rows = [master_row(number, [None, phone(number)], in_dnc=(None, number == 2)) for number in range(4)]
+    verdicts = [row for number in range(4) for row in clear_rows(phone(number))]
+    requests = [request_row(phone(1)), request_row(phone(2), withdrawn_at=NOW - DAY), request_row(phone(3))]
+    store(warehouse, rows, verdicts, requests=requests)
+    sums = bring(warehouse)
+    assert sums.updated == 3
+    flags = {number: master(warehouse)[record_id(number)]["phone_2_in_dnc"] for number in range(4)}
+    assert flags == {0: False, 1: True, 2: False, 3: True}
+    assert bring(warehouse).updated == 0
+
+
 # --- beside publishing --------------------------------------------------------------------
 
 
@@ -78,7 +94,7 @@ def as_published(before: dict[str, Any], anew: dict[str, Any]) -> dict[str, Flag
     }
 
 
-_SAID = st.builds(Said, publishing._ANSWER, publishing._VALID_UNTIL)
+_SAID = st.builds(Said, publishing._ANSWER, publishing._VALID_UNTIL, st.booleans())
 _SLOT = st.none() | st.tuples(st.tuples(_SAID, _SAID), st.tuples(_SAID, _SAID))
 
 
@@ -91,6 +107,7 @@ def test_flags_after_a_rescrub_are_those_that_publishing_anew_would_give(
     anew = publish_leads(warehouse, later)
     before = publish_leads(warehouse, earlier)
     replace_verdicts(warehouse, verdicts_of(later))
+    replace_requests(warehouse, later)
     sums = bring(warehouse, publishing.NOW)
     rows = master(warehouse)
     with warehouse.session() as session:
@@ -111,7 +128,7 @@ def test_flags_after_a_rescrub_are_those_that_publishing_anew_would_give(
 # --- many rows ----------------------------------------------------------------------------
 
 
-def test_many_ranges_and_many_transactions_give_what_one_gives(
+def test_many_pages_and_many_transactions_give_what_one_gives(
     warehouse: DuckdbWarehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = [master_row(number, [phone(number), phone(number + 100)]) for number in range(40)]
@@ -122,6 +139,7 @@ def test_many_ranges_and_many_transactions_give_what_one_gives(
     )
     store(warehouse, rows, [*listed, *clear, *rest])
     monkeypatch.setattr(DuckdbSession, "leads_at_a_time", 2)
+    monkeypatch.setattr(rescrub, "CANDIDATES_AT_ONCE", 13)
     monkeypatch.setattr(rescrub, "UPDATED_AT_ONCE", 3)
     monkeypatch.setattr(rescrub, "PAGE_ROWS", 2)
     sums = bring(warehouse)
@@ -222,6 +240,19 @@ def test_what_an_older_system_found_listed_stays_listed_until_a_source_says_clea
         "phone_2_in_dnc": "no_verdict",
         "phone_3_in_dnc": "no_phone",
     }
+    assert [found[record_id(2)][name] for name in FLAGS] == [False, False, None, None]
+
+
+def test_a_flag_that_calls_clear_what_is_not_there_becomes_unknown(warehouse: DuckdbWarehouse) -> None:
+    rows = [
+        master_row(1, []) | {"in_litigator_list": False},
+        master_row(2, [phone(2)]) | {"phone_3_in_dnc": False},
+        master_row(3, [phone(3)]),
+    ]
+    store(warehouse, rows, clear_rows(phone(2), phone(3)))
+    assert bring(warehouse).updated == 2
+    found = master(warehouse)
+    assert [found[record_id(1)][name] for name in FLAGS] == [None, None, None, None]
     assert [found[record_id(2)][name] for name in FLAGS] == [False, False, None, None]
 
 

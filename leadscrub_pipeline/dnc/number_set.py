@@ -6,6 +6,7 @@ in use take room, 1.25 MB each. Where the numbers come from does not belong here
 
 import errno
 import hashlib
+import mmap
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -56,10 +57,11 @@ class Contents:
 class NumberSet:
     """A finished set, read only. Use ``NumberSet.open``, in a ``with`` block."""
 
-    def __init__(self, path: Path, contents: Contents, bits: npt.NDArray[np.uint8], file: int) -> None:
+    def __init__(self, path: Path, contents: Contents, mapping: mmap.mmap, file: int) -> None:
         self.path = path
         self.contents = contents
-        self._bits = bits
+        self._mapping = mapping
+        self._bits = np.frombuffer(mapping, np.uint8, offset=_HEADER_BYTES)
         self._file = file
 
     @classmethod
@@ -72,11 +74,11 @@ class NumberSet:
         try:
             contents = read_contents(path)
             with path.open("rb") as file:
-                bits = np.memmap(file, np.uint8, "r", offset=_HEADER_BYTES, shape=(AREA_CODES * AREA_BYTES,))
+                mapping = mmap.mmap(file.fileno(), _FILE_BYTES, access=mmap.ACCESS_READ)
                 descriptor = os.dup(file.fileno())
         except OSError as error:
             raise UnavailableError(f"The file {path} cannot be read: {type(error).__name__}.") from None
-        return cls(path, contents, bits.view(np.ndarray), descriptor)
+        return cls(path, contents, mapping, descriptor)
 
     def __enter__(self) -> Self:
         return self
@@ -88,8 +90,15 @@ class NumberSet:
 
     def close(self) -> None:
         """Let go of the file and of its mapping, which ends when nobody holds an array over it."""
-        del self._bits
+        del self._bits, self._mapping
         os.close(self._file)
+
+    def let_go(self) -> None:
+        """Take what was read of the file out of this process's memory; the system keeps it at hand.
+
+        Whoever asks about very many numbers, in their order, would have the whole file in memory in the end.
+        """
+        self._mapping.madvise(mmap.MADV_DONTNEED)
 
     def holds(self, numbers: Numbers) -> npt.NDArray[np.bool_]:
         """Of each number from 0 to 9,999,999,999, whether it is in the set; in the order they were given."""

@@ -27,10 +27,14 @@ from leadscrub_pipeline.domain.verdicts import (
 from leadscrub_pipeline.errors import RefusedError, StaleListError, UnavailableError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from leadscrub_pipeline.dnc.number_set import NumberSet
 
 INDEX_FROM: Final = 100_000
 """Phones from which on an index that is there is asked: below, SQLite answers in the time that mapping it takes."""
+_NOT_COVERED: Final = unknown(Reason.AREA_CODE_NOT_COVERED)
+_NO_NUMBER: Final = unknown(Reason.NOT_NANP)
 BUILD_INDEX_FROM: Final = 10_000_000
 """Phones from which on an index that is not there is made first: it reads the whole list once."""
 
@@ -179,17 +183,40 @@ class DncRegistry:
         with _as_unavailable(self.path):
             found = self._find(asked, batched=batched)
         self._require_unchanged("during the lookup")
-        age_reason = self.age_reason()
-        absent = CLEAR if age_reason is None else unknown(age_reason)
-        not_covered = unknown(Reason.AREA_CODE_NOT_COVERED)
+        absent = self._absent()
         covered = self.version.area_codes
-        answers = dict.fromkeys(phones, unknown(Reason.NOT_NANP))
+        answers = dict.fromkeys(phones, _NO_NUMBER)
         for phone in asked:
             if phone in found:
                 answers[phone] = LISTED
             else:
-                answers[phone] = absent if phone[:3] in covered else not_covered
+                answers[phone] = absent if phone[:3] in covered else _NOT_COVERED
         return answers
+
+    def look_up_column(self, phones: "pa.Array", *, batched: bool = True) -> "tuple[pa.Array, pa.Array]":
+        """Verdict and reason of each phone of a column of texts, as ``look_up`` answers them.
+
+        Raises:
+            UnavailableError: the file cannot be read, or changed since it was opened.
+        """
+        from leadscrub_pipeline.dnc.columns import answer_column, ten_digits  # noqa: PLC0415 - few need Arrow
+
+        asked = ten_digits(phones)
+        self._require_unchanged("since it was opened")
+        with _as_unavailable(self.path):
+            if batched and self._index is not None:
+                listed = self._index.holds(asked.numbers)
+                self._index.let_go()
+            else:
+                listed = asked.among(self._find(asked.texts.to_pylist(), batched=batched))
+        self._require_unchanged("during the lookup")
+        absent, covered = self._absent(), self.version.area_codes
+        return answer_column(asked, listed, covered, absent=absent, not_covered=_NOT_COVERED, otherwise=_NO_NUMBER)
+
+    def _absent(self) -> Answer:
+        """What is said of a phone that is not on the list, though its area code is."""
+        reason = self.age_reason()
+        return CLEAR if reason is None else unknown(reason)
 
     def describe(self) -> dict[str, str | int | None]:
         """The list's particulars for metadata, the same keys always."""

@@ -4,7 +4,7 @@ What runs that died left unsealed is sealed here, too. Whether sealed evidence i
 was is for evidence_verification.py to say.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -23,7 +23,7 @@ from leadscrub_pipeline.warehouse.evidence import (
     pages,
     pages_after,
 )
-from leadscrub_pipeline.warehouse.phone_verdicts import Check, Checked, store_answers
+from leadscrub_pipeline.warehouse.phone_verdicts import Check, store_answers
 from leadscrub_pipeline.warehouse.protocol import Session, Warehouse
 
 EARLIER_RUN: Final = "before chains"
@@ -67,7 +67,7 @@ class EvidenceChain:
             )
         self._is_open = known.is_open
 
-    def store(self, session: Session, answers: Sequence[Checked]) -> None:
+    def store(self, session: Session, answers: pa.Table) -> None:
         """Keep the answers and their evidence, both or neither."""
         self.extend(lambda end: store_answers(session, self._check, end, answers))
 

@@ -4,8 +4,11 @@ Asking the source is what differs, and stands in litigators.py and registry.py.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from leadscrub_pipeline.domain.verdicts import utc_now
 from leadscrub_pipeline.ledger import Ledger
@@ -14,7 +17,6 @@ from leadscrub_pipeline.steps.evidence import EvidenceChain, seal_what_is_left, 
 from leadscrub_pipeline.steps.flag_report import FlagReport
 from leadscrub_pipeline.warehouse.phone_verdicts import (
     Check,
-    Checked,
     Phones,
     count_phones,
     phones_of,
@@ -41,31 +43,33 @@ class FlagStep:
         self._chain = chain
         self._progress = Progress(report, noun="phones", total=result.asked)
         self._rows_at_once = max(rows_at_once, warehouse.load_rows)
-        self._waiting: list[Checked] = []
+        self._waiting: list[pa.Table] = []
+        self._rows_waiting = 0
 
-    def phones(self, *, rows: int) -> Iterator[list[str]]:
-        """The phones without a verdict that stands, in pages."""
+    def phones(self, *, rows: int) -> Iterator[pa.Array]:
+        """The phones without a verdict that stands, ascending, in pages."""
         return phones_to_ask(self._warehouse, self._phones, self._check.source, rows=rows)
 
-    def answered(self, answers: Sequence[Checked]) -> None:
+    def answered(self, answers: pa.Table) -> None:
         """Count answers; call it once for each, before or after it is stored."""
-        for checked in answers:
-            if checked.answer.reason is not None:
-                self.result.reasons[checked.answer.reason.value] += 1
-        self._progress.add(len(answers))
+        for one in pc.value_counts(answers.column("reason").drop_null()).to_pylist():
+            self.result.reasons[one["values"]] += one["counts"]
+        self._progress.add(answers.num_rows)
 
-    def store(self, answers: Sequence[Checked]) -> None:
+    def store(self, answers: pa.Table) -> None:
         """Keep answers and evidence, both or neither; at once, or when there are enough of them for a load."""
-        self._waiting += answers
-        if len(self._waiting) >= self._rows_at_once:
+        self._waiting.append(answers)
+        self._rows_waiting += answers.num_rows
+        if self._rows_waiting >= self._rows_at_once:
             self.flush()
 
     def flush(self) -> None:
         """Keep what waits: no answer may be lost by an error or interrupt that comes after it."""
-        answers, self._waiting = self._waiting, []
-        if answers:
+        waiting, self._waiting = self._waiting, []
+        rows, self._rows_waiting = self._rows_waiting, 0
+        if rows:
             with self._warehouse.session() as session:
-                self._chain.store(session, answers)
+                self._chain.store(session, pa.concat_tables(waiting))
 
 
 @contextmanager
@@ -77,7 +81,7 @@ def asking(
     *,
     result: FlagReport,
     report: Callable[[str], None],
-    rows_at_once: int = 1,
+    rows_at_once: int,
 ) -> Iterator[FlagStep]:
     """Ask about the phones within the block; their answers are kept and sealed, also when it ends by an error.
 
@@ -114,6 +118,7 @@ def flag_step(
     *,
     renew: bool,
     report: Callable[[str], None],
+    rows_at_once: int,
 ) -> Iterator[FlagStep]:
     """Ask within the block; when it ends well the evidence is sealed, and then the partition's flags are published.
 
@@ -123,7 +128,13 @@ def flag_step(
     started = time.monotonic()
     result = FlagReport()
     with asking(
-        warehouse, ledger, phones_of(contacts, utc_now(), renew=renew), check, result=result, report=report
+        warehouse,
+        ledger,
+        phones_of(contacts, utc_now(), renew=renew),
+        check,
+        result=result,
+        report=report,
+        rows_at_once=rows_at_once,
     ) as step:
         yield step
     with warehouse.session() as session:

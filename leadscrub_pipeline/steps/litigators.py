@@ -4,6 +4,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
+import pyarrow as pa
+
 from leadscrub_pipeline.domain.verdicts import litigator_valid_until, utc_now
 from leadscrub_pipeline.ledger import Ledger
 from leadscrub_pipeline.settings import Settings
@@ -11,13 +13,14 @@ from leadscrub_pipeline.steps.fanout import Fanout
 from leadscrub_pipeline.steps.flag_report import FlagReport
 from leadscrub_pipeline.steps.flag_step import FlagStep, flag_step
 from leadscrub_pipeline.vendors.ccc import BatchResult, CccClient, ccc_workers
-from leadscrub_pipeline.warehouse.phone_verdicts import Check, Checked
+from leadscrub_pipeline.warehouse.phone_verdicts import Check, Checked, to_answers
 from leadscrub_pipeline.warehouse.protocol import Warehouse
 from leadscrub_pipeline.warehouse.schema import LITIGATOR_FLAGS
 from leadscrub_pipeline.warehouse.slices import Slice
 
 PAGE_ROWS: Final = 10_000
-FLUSH_ROWS: Final = 20_000
+STORED_AT_ONCE: Final = 20_000
+"""Answers in one transaction: a kill loses no more than these."""
 
 
 def check_litigators(
@@ -37,7 +40,9 @@ def check_litigators(
         FailedError: the contacts were replaced by another run in the meantime.
     """
     client = CccClient(settings)
-    with flag_step(warehouse, ledger, contacts, check, LITIGATOR_FLAGS, renew=renew, report=report) as step:
+    with flag_step(
+        warehouse, ledger, contacts, check, LITIGATOR_FLAGS, renew=renew, report=report, rows_at_once=STORED_AT_ONCE
+    ) as step:
         ask_litigators(step, client, settings)
     return step.result
 
@@ -57,53 +62,43 @@ def ask_litigators(step: FlagStep, client: CccClient, settings: Settings) -> Non
 
 
 def _ask(step: FlagStep, client: CccClient, settings: Settings) -> None:
-    store = _Store(step, settings.ccc_max_age_days)
     fanout = Fanout(client, _check_batch, workers=step.result.workers)
+
+    def keep() -> None:
+        for batch, checked_at in fanout.taken():
+            step.result.requests += batch.requests
+            step.result.controls_partly_clear += batch.controls == "some"
+            answers = _answers(batch, checked_at, settings.ccc_max_age_days)
+            step.answered(answers)
+            step.store(answers)
+
     try:
         with fanout:
             for phones in step.phones(rows=PAGE_ROWS):
-                fanout.put(client.batches(phones))
-                store.add(fanout.taken())
-            fanout.finish(report=lambda: store.add(fanout.taken()))
+                fanout.put(client.batches(phones.to_pylist()))
+                keep()
+            fanout.finish(report=keep)
     finally:
         # What was answered before an error is kept: asking again would cost another request.
-        store.add(fanout.taken())
-        store.flush()
+        keep()
 
 
 async def _check_batch(client: CccClient, phones: list[str]) -> tuple[BatchResult, datetime]:
     return await client.check(phones), utc_now()
 
 
-class _Store:
-    """Gathers answers and stores them with their evidence in bounded transactions."""
-
-    def __init__(self, step: FlagStep, max_age_days: int) -> None:
-        self._step = step
-        self._max_age_days = max_age_days
-        self._answers: list[Checked] = []
-
-    def add(self, batches: list[tuple[BatchResult, datetime]]) -> None:
-        for batch, checked_at in batches:
-            self._step.result.requests += batch.requests
-            self._step.result.controls_partly_clear += batch.controls == "some"
-            good_until = litigator_valid_until(checked_at, self._max_age_days)
-            found = [
-                Checked(
-                    phone=phone,
-                    answer=answer,
-                    list_version=batch.endpoint,
-                    obtained_at=checked_at,
-                    checked_at=checked_at,
-                    valid_until=good_until if answer.reason is None else checked_at,
-                )
-                for phone, answer in batch.answers.items()
-            ]
-            self._step.answered(found)
-            self._answers += found
-        if len(self._answers) >= FLUSH_ROWS:
-            self.flush()
-
-    def flush(self) -> None:
-        answers, self._answers = self._answers, []
-        self._step.store(answers)
+def _answers(batch: BatchResult, checked_at: datetime, max_age_days: int) -> pa.Table:
+    good_until = litigator_valid_until(checked_at, max_age_days)
+    return to_answers(
+        [
+            Checked(
+                phone=phone,
+                answer=answer,
+                list_version=batch.endpoint,
+                obtained_at=checked_at,
+                checked_at=checked_at,
+                valid_until=good_until if answer.reason is None else checked_at,
+            )
+            for phone, answer in batch.answers.items()
+        ]
+    )

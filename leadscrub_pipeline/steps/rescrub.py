@@ -26,7 +26,7 @@ from leadscrub_pipeline.steps.flag_report import FlagReport
 from leadscrub_pipeline.steps.flag_step import FlagStep, asking
 from leadscrub_pipeline.steps.litigators import ask_litigators
 from leadscrub_pipeline.steps.own_entries import witness
-from leadscrub_pipeline.steps.registry import ask_registry
+from leadscrub_pipeline.steps.registry import STORED_AT_ONCE, ask_registry
 from leadscrub_pipeline.steps.rescrub_report import RescrubReport
 from leadscrub_pipeline.vendors.ccc import CccClient
 from leadscrub_pipeline.warehouse.phone_verdicts import Check
@@ -44,8 +44,8 @@ LEASE: Final = "*rescrub*"
 """One rescrub at a time holds it; no script can have this key."""
 EVERY_SCRIPT: Final = "*"
 """Partition of the evidence: a published phone may be of several scripts."""
-STORED_AT_ONCE: Final = 100_000
-"""Answers in one transaction. A kill loses no more than these, and asking again costs nothing."""
+LITIGATORS_AT_ONCE: Final = 100_000
+"""Answers of CCC in one transaction. A kill loses no more than these, and asking again costs nothing."""
 _Ask = Callable[..., AbstractContextManager[FlagStep]]
 
 ASSETS: Final = {DNC: "rescrub_dnc", CCC: "rescrub_litigators"}
@@ -81,7 +81,7 @@ def rescrub(
     """
     started = time.monotonic()
     result = RescrubReport()
-    ask = partial(asking, warehouse, ledger, report=report, rows_at_once=STORED_AT_ONCE)
+    ask = partial(asking, warehouse, ledger, report=report)
     with ledger.partition_lease(LEASE, holder=wanted.run_id):
         if DNC in wanted.sources:
             with _problem_of(DNC, result), open_registry() as registry:
@@ -111,14 +111,14 @@ def _ask_registry(ask: _Ask, settings: Settings, wanted: Rescrub, registry: DncR
     phones = published_phones_of_list(
         utc_now(), list_version=version.name, obtained_at=version.obtained_at, renew=wanted.renew
     )
-    with ask(phones, _check(wanted, DNC), result=result) as step:
+    with ask(phones, _check(wanted, DNC), result=result, rows_at_once=STORED_AT_ONCE) as step:
         ask_registry(step, registry, max_age_days=settings.dnc_max_age_days, batched=settings.dnc_use_batched_query)
 
 
 def _ask_litigators(ask: _Ask, settings: Settings, wanted: Rescrub, result: FlagReport) -> None:
     client = CccClient(settings)
     phones = published_phones(utc_now(), renew=wanted.renew)
-    with ask(phones, _check(wanted, CCC), result=result) as step:
+    with ask(phones, _check(wanted, CCC), result=result, rows_at_once=LITIGATORS_AT_ONCE) as step:
         ask_litigators(step, client, settings)
 
 

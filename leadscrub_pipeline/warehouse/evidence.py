@@ -27,6 +27,9 @@ _VERSION: Final = "1"
 _ESCAPES: Final = (("\\", "\\\\"), ("|", "\\p"), ("\n", "\\n"), ("\r", "\\r"))
 _NULL: Final = "\\N"
 
+_HASH_LENGTH: Final = 64
+"""Of a SHA-256 in hex."""
+
 PAGE_ROWS: Final = 50_000
 _ORDER: Final = ["run_id", "asset", "sequence"]
 _CHAINS_AT_A_TIME: Final = 1_000
@@ -77,10 +80,10 @@ class ChainEnd:
     def linked(self, rows: pa.Table) -> tuple[pa.Table, "ChainEnd"]:
         """The rows with text and hash, as they follow the chain's last, and the end that they make."""
         texts = canonical(rows)
-        hashes = split_hashes(links(self.root, as_bytes(texts)))
-        table = rows.append_column("canonical", texts).append_column("row_hash", pa.array(hashes, pa.string()))
-        root = hashes[-1] if hashes else self.root
-        return table.select(SCHEMA.names), ChainEnd(self.run_id, self.asset, self.rows + len(hashes), root)
+        hashes = links(self.root, as_bytes(texts))
+        table = rows.append_column("canonical", texts).append_column("row_hash", _hash_column(hashes))
+        root = hashes[-_HASH_LENGTH:] or self.root
+        return table.select(SCHEMA.names), ChainEnd(self.run_id, self.asset, self.rows + rows.num_rows, root)
 
 
 def as_bytes(texts: pa.Array) -> list[bytes]:
@@ -89,7 +92,15 @@ def as_bytes(texts: pa.Array) -> list[bytes]:
 
 
 def split_hashes(hashes: str) -> list[str]:
-    return [hashes[start : start + 64] for start in range(0, len(hashes), 64)]
+    return [hashes[start : start + _HASH_LENGTH] for start in range(0, len(hashes), _HASH_LENGTH)]
+
+
+def _hash_column(hashes: str) -> pa.Array:
+    """Hashes that stand one after the other, as a column of texts."""
+    fixed = pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(_HASH_LENGTH), len(hashes) // _HASH_LENGTH, [None, pa.py_buffer(hashes.encode())]
+    )
+    return pc.cast(pc.cast(fixed, pa.binary()), pa.string())
 
 
 # --- reading ----------------------------------------------------------------------------

@@ -31,6 +31,12 @@ COMPANY_LIST: Final = f"(SELECT DISTINCT phone FROM {INTERNAL_DNC.full_name} WHE
 """Phones that must not be called whatever the sources say, because somebody asked us."""
 
 
+NOT_HONOURED: Final = " OR ".join(
+    f"(m.phone_{i}_in_dnc IS DISTINCT FROM TRUE AND {digits_sql(f'm.phone_{i}')} IN {COMPANY_LIST})" for i in _SLOTS
+)
+"""Whether a published row ``m`` holds a number on the company's list and does not say so."""
+
+
 def flag_joins(verdicts: str, phones: Sequence[str]) -> str:
     """Joins of what is known of a row's three phones, given as expressions: ccc1 to dnc3, and company1 to company3."""
     given = list(zip(_SLOTS, phones, strict=True))

@@ -15,7 +15,7 @@ from leadscrub_pipeline.domain.consents import COMPANY, CONSENT
 from leadscrub_pipeline.domain.verdicts import DNC
 from leadscrub_pipeline.warehouse.arrow import arrow_schema, stored
 from leadscrub_pipeline.warehouse.evidence import PLAIN_COLUMNS, SCHEMA, ChainEnd
-from leadscrub_pipeline.warehouse.flags import COMPANY_LIST, digits_sql
+from leadscrub_pipeline.warehouse.flags import COMPANY_LIST, NOT_HONOURED, digits_sql
 from leadscrub_pipeline.warehouse.phone_verdicts import Check, Phones
 from leadscrub_pipeline.warehouse.protocol import Session, Warehouse
 from leadscrub_pipeline.warehouse.schema import (
@@ -284,12 +284,7 @@ _KEY: Final = "COALESCE(m.record_id, '')"
 
 def rows_not_honoured(session: Session) -> pa.ChunkedArray:
     """Record ids of published rows that hold a number on the company's list and do not say so."""
-    held = " OR ".join(
-        f"(m.phone_{i}_in_dnc IS DISTINCT FROM TRUE AND {digits_sql(f'm.phone_{i}')} IN "
-        f"(SELECT phone FROM {INTERNAL_DNC.full_name} WHERE withdrawn_at IS NULL))"
-        for i in _SLOTS
-    )
-    return _keys(session, held, ())
+    return _keys(session, NOT_HONOURED, ())
 
 
 def rows_with(session: Session, phones: Sequence[str]) -> pa.ChunkedArray:

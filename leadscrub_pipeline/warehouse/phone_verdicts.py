@@ -10,9 +10,11 @@ from datetime import datetime
 from typing import Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from leadscrub_pipeline import failpoints
 from leadscrub_pipeline.domain.verdicts import Answer
+from leadscrub_pipeline.warehouse.arrow import arrow_schema
 from leadscrub_pipeline.warehouse.evidence import PLAIN_COLUMNS, SCHEMA, ChainEnd
 from leadscrub_pipeline.warehouse.protocol import Session, Warehouse
 from leadscrub_pipeline.warehouse.schema import (
@@ -43,17 +45,34 @@ WHERE NOT EXISTS (
 # A number once found listed stays so until the source answers again: no answer clears nothing. Of two
 # answers the newer counts, whichever is stored last: a run that still reads last month's list must not
 # clear what another has found on this month's.
+_COUNTS_MORE: Final = """NOT (s.verdict = 'unknown' AND t.verdict = 'listed') AND (
+  t.verdict = 'unknown' OR t.obtained_at IS NULL OR s.obtained_at IS NULL OR s.obtained_at >= t.obtained_at
+)"""
 MERGE_VERDICTS: Final = f"""
 MERGE INTO {PHONE_VERDICTS.full_name} AS t
 USING {{stage}} AS s
 ON t.phone = s.phone AND t.source = s.source
-WHEN MATCHED AND NOT (s.verdict = 'unknown' AND t.verdict = 'listed') AND (
-  t.verdict = 'unknown' OR t.obtained_at IS NULL OR s.obtained_at IS NULL OR s.obtained_at >= t.obtained_at
-) THEN UPDATE SET
+WHEN MATCHED AND {_COUNTS_MORE} THEN UPDATE SET
   verdict = s.verdict, reason = s.reason, list_version = s.list_version,
   obtained_at = s.obtained_at, checked_at = s.checked_at, valid_until = s.valid_until
 WHEN NOT MATCHED THEN INSERT ({", ".join(PHONE_VERDICTS.column_names)})
   VALUES ({", ".join("s." + name for name in PHONE_VERDICTS.column_names)})
+"""
+
+# The same in two statements. Phones are asked in their order, so that most of the table is passed over.
+_DELETE_VERDICTS: Final = f"""
+DELETE FROM {PHONE_VERDICTS.full_name} AS t
+USING {{stage}} AS s
+WHERE t.phone = s.phone AND t.source = s.source AND t.phone >= ? AND t.phone <= ? AND {_COUNTS_MORE}
+"""
+_INSERT_VERDICTS: Final = f"""
+INSERT INTO {PHONE_VERDICTS.full_name} ({", ".join(PHONE_VERDICTS.column_names)})
+SELECT {", ".join("s." + name for name in PHONE_VERDICTS.column_names)}
+FROM {{stage}} AS s
+WHERE NOT EXISTS (
+  SELECT 1 FROM {PHONE_VERDICTS.full_name} AS t
+  WHERE t.phone = s.phone AND t.source = s.source AND t.phone >= ? AND t.phone <= ?
+)
 """
 
 _VERDICT_COUNTS: Final = f"""
@@ -69,9 +88,15 @@ WHERE f.partition_key = ? AND f.run_id = ?
 GROUP BY f.verdict
 """
 
-_FETCHED_ROWS: Final = 200_000
-"""The embedded engine looks for what needs asking anew at each fetch; as text so many phones take 3 MB."""
+_FETCHED_ROWS: Final = 1_000_000
+"""The embedded engine looks for what needs asking anew at each fetch; as text so many phones take 14 MB."""
+_LINKED_AT_ONCE: Final = 20_000
+"""Rows of evidence whose texts are objects of Python at a time."""
 _ROW_SCHEMA: Final = pa.schema([SCHEMA.field(name) for name in PLAIN_COLUMNS])
+ANSWERS: Final = arrow_schema(
+    SCRUB_EVIDENCE, "phone", "verdict", "reason", "list_version", "obtained_at", "checked_at", "valid_until"
+)
+"""Answers as steps hand them over: a table with a row a phone, no phone twice. Times are naive UTC."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,30 +157,58 @@ def count_phones(session: Session, phones: Phones, source: str) -> tuple[int, in
     return int(every), int(asked)
 
 
-def phones_to_ask(warehouse: Warehouse, phones: Phones, source: str, *, rows: int) -> Iterator[list[str]]:
-    """The phones that need asking, in pages of at most so many."""
+def phones_to_ask(warehouse: Warehouse, phones: Phones, source: str, *, rows: int) -> Iterator[pa.Array]:
+    """The phones that need asking, ascending, in pages of at most so many."""
     to_ask, params = phones.to_ask(source)
     for fetched in warehouse.pages(to_ask, params, key="phone", first="", rows=max(rows, _FETCHED_ROWS)):
         column = fetched.column("phone")
         for start in range(0, len(column), rows):
-            yield column.slice(start, rows).to_pylist()
+            yield column.slice(start, rows).combine_chunks()
 
 
-def store_answers(session: Session, check: Check, end: ChainEnd, answers: Sequence[Checked]) -> ChainEnd:
+def to_answers(checked: Sequence[Checked]) -> pa.Table:
+    """Answers that came one by one, as a table of ``ANSWERS``."""
+    columns: dict[str, list[object]] = {
+        "phone": [one.phone for one in checked],
+        "verdict": [one.answer.verdict.value for one in checked],
+        "reason": [None if one.answer.reason is None else one.answer.reason.value for one in checked],
+        "list_version": [one.list_version for one in checked],
+        # Arrow takes an aware time as the naive UTC that tables hold.
+        "obtained_at": [one.obtained_at for one in checked],
+        "checked_at": [one.checked_at for one in checked],
+        "valid_until": [one.valid_until for one in checked],
+    }
+    return pa.table([pa.array(columns[field.name], field.type) for field in ANSWERS], schema=ANSWERS)
+
+
+def store_answers(session: Session, check: Check, end: ChainEnd, answers: pa.Table) -> ChainEnd:
     """Append the evidence to its chain and merge the verdicts, both or neither; return the chain's new end."""
-    evidence, new_end = end.linked(_table(check, answers, first=end.rows + 1))
-    stage = session.create_stage("answers", SCHEMA)
-    session.load(stage, evidence)
-    with session.transaction():
-        names = ", ".join(SCRUB_EVIDENCE.column_names)
-        session.execute(
-            f"INSERT INTO {SCRUB_EVIDENCE.full_name} ({names}) SELECT {names} FROM {stage} ORDER BY sequence"
-        )
-        session.execute(MERGE_VERDICTS.format(stage=stage))
-        failpoints.reached("answers.before_commit")
-    failpoints.reached("answers.after_commit")
-    session.drop_stage(stage)
+    linked: list[pa.Table] = []
+    new_end = end
+    for first in range(0, answers.num_rows, _LINKED_AT_ONCE):
+        rows = _table(check, answers.slice(first, _LINKED_AT_ONCE), first=new_end.rows + 1)
+        evidence, new_end = new_end.linked(rows)
+        linked.append(evidence)
+    evidence = pa.concat_tables(linked)
+    with session.stage("answers", evidence) as stage:
+        with session.transaction():
+            names = ", ".join(SCRUB_EVIDENCE.column_names)
+            session.execute(
+                f"INSERT INTO {SCRUB_EVIDENCE.full_name} ({names}) SELECT {names} FROM {stage} ORDER BY sequence"
+            )
+            _keep_verdicts(session, stage, answers)
+            failpoints.reached("answers.before_commit")
+        failpoints.reached("answers.after_commit")
     return new_end
+
+
+def _keep_verdicts(session: Session, stage: str, answers: pa.Table) -> None:
+    if not session.replaces_by_delete:
+        session.execute(MERGE_VERDICTS.format(stage=stage))
+        return
+    ends = pc.min_max(answers.column("phone")).as_py()
+    for statement in (_DELETE_VERDICTS, _INSERT_VERDICTS):
+        session.execute(statement.format(stage=stage), [ends["min"], ends["max"]])
 
 
 def publish_flags(
@@ -198,8 +251,8 @@ def verdict_counts(session: Session, table: Table, check: Check) -> tuple[dict[s
     return counts, without_evidence
 
 
-def _table(check: Check, answers: Sequence[Checked], *, first: int) -> pa.Table:
-    """Rows of evidence before their chain, column by column: as rows of Python they take five times the room."""
+def _table(check: Check, answers: pa.Table, *, first: int) -> pa.Table:
+    """Rows of evidence before their chain."""
     same = {
         "run_id": check.run_id,
         "asset": check.asset,
@@ -208,23 +261,10 @@ def _table(check: Check, answers: Sequence[Checked], *, first: int) -> pa.Table:
         "purpose": check.purpose,
         "source": check.source,
     }
-    columns: dict[str, Sequence[object]] = {
-        "sequence": range(first, first + len(answers)),
-        "phone": [checked.phone for checked in answers],
-        "verdict": [checked.answer.verdict.value for checked in answers],
-        "reason": [None if checked.answer.reason is None else checked.answer.reason.value for checked in answers],
-        "list_version": [checked.list_version for checked in answers],
-        # Arrow takes an aware time as the naive UTC that tables hold.
-        "obtained_at": [checked.obtained_at for checked in answers],
-        "checked_at": [checked.checked_at for checked in answers],
-        "valid_until": [checked.valid_until for checked in answers],
+    count = answers.num_rows
+    columns = {name: pa.repeat(value, count) for name, value in same.items()} | {
+        "sequence": pa.array(range(first, first + count), pa.int64())
     }
     return pa.table(
-        [
-            pa.repeat(pa.scalar(same[field.name], field.type), len(answers))
-            if field.name in same
-            else pa.array(columns[field.name], field.type)
-            for field in _ROW_SCHEMA
-        ],
-        schema=_ROW_SCHEMA,
+        [columns.get(name) if name in columns else answers.column(name) for name in PLAIN_COLUMNS], schema=_ROW_SCHEMA
     )

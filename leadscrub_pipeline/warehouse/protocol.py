@@ -53,6 +53,8 @@ class Session(Protocol):
     """So many leads one statement can take in the memory it has; None for any number."""
     load_rows: int
     """So many rows are worth a load of their own: gather them before ``load``."""
+    replaces_by_delete: bool
+    """Many rows become other ones by DELETE and INSERT, not by MERGE: in the time and memory that the engine has."""
     query_id: str | None
     """Of the last statement, in the engine's own history; None where it keeps none."""
 
@@ -84,6 +86,10 @@ class Session(Protocol):
 
         One that holds a lead script (``script``) is run with the rights that lead scripts have.
         """
+        ...
+
+    def stage(self, name: str, data: pa.Table) -> AbstractContextManager[str]:
+        """Rows that statements within the block can read under the name that it gives."""
         ...
 
     def drop_stage(self, full_name: str) -> None: ...

@@ -1,11 +1,15 @@
-"""Published rows whose flags are not what the verdicts make of them: found range by range, and set.
+"""Published rows whose flags are not what the verdicts make of them: found, and set.
+
+The embedded engine first looks, phone by phone, which rows may be such, which is one pass over
+rows and verdicts; only of those it works out the flags.
 
 Which phones are asked about stands in published_phones.py. Asking the sources, and what a
 row's provenance says afterwards, does not belong here.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -15,10 +19,12 @@ import pyarrow as pa
 from leadscrub_pipeline import failpoints
 from leadscrub_pipeline.domain.verdicts import CCC, DNC
 from leadscrub_pipeline.warehouse.flags import (
+    NOT_HONOURED,
     digits_sql,
     flag_columns,
     flag_joins,
     flag_params,
+    flag_sql,
     row_flags,
     utc_text,
 )
@@ -28,8 +34,10 @@ from leadscrub_pipeline.warehouse.schema import MASTER, PHONE_VERDICTS, PUBLISHE
 
 PAGE_ROWS: Final = 10_000
 """Rows that are rewritten at a time; their additional data may be long."""
-RANGES_AT_ONCE: Final = 3
-"""A range of rows is so many times what the engine can publish at once: phones and flags are all it reads of a row."""
+CANDIDATES_AT_ONCE: Final = 300_000
+"""Record ids of rows that may change, in memory at a time."""
+ROWS_AT_ONCE: Final = 3
+"""So many times what the engine can publish are compared at once: phones and flags are all it reads of a row."""
 UPDATED_AT_ONCE: Final = 30_000
 """Rows that one transaction updates."""
 
@@ -59,50 +67,75 @@ _SAME_ROW: Final = " AND ".join(
 )
 
 _VERDICTS_OF: Final = f"SELECT v.* FROM {PHONE_VERDICTS.full_name} AS v WHERE v.phone IN ({{phones}})"
-_PHONES_OF: Final = " UNION ".join(
-    f"SELECT {digits_sql(f'm.{name}')} FROM {MASTER.full_name} AS m WHERE {{where}}" for name in _PHONES
+_PHONES_OF: Final = " UNION ".join(f"SELECT {digits_sql(f'm.{name}')} FROM {{rows}} AS m" for name in _PHONES)
+_CHOSEN: Final = (
+    f"SELECT {', '.join(f'm.{name}' for name in ('record_id', 'processed_at', *_PHONES, *FLAGS))} "
+    f"FROM {MASTER.full_name} AS m WHERE {_KEY.format(alias='m')} IN (SELECT w.record_key FROM {{wanted}} AS w)"
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Range:
-    """Rows by their record id, ``after`` excluded and ``until`` included; None is no bound."""
-
-    after: str | None
-    until: str | None
-
-    def where(self) -> tuple[str, list[object]]:
-        bounds = [(">", self.after), ("<=", self.until)]
-        conditions = [f"{_KEY.format(alias='m')} {operator} ?" for operator, bound in bounds if bound is not None]
-        return " AND ".join(conditions) or "TRUE", [bound for _, bound in bounds if bound is not None]
-
-
-def next_range(session: Session, after: str | None) -> Range | None:
-    """The rows that come after a record id, so many as the engine can take; None when there are none."""
-    size = session.leads_at_a_time
-    if size is None:
-        return Range(None, None) if after is None else None
-    where, params = Range(after, None).where()
-    key = _KEY.format(alias="m")
-    ((last, count),) = session.rows(
-        f"SELECT MAX(k), COUNT(*) FROM (SELECT {key} AS k FROM {MASTER.full_name} AS m WHERE {where} "
-        f"ORDER BY {key} LIMIT {size * RANGES_AT_ONCE}) AS n",
-        params,
+def _held(flag_of: Sequence[str]) -> str:
+    """Every phone that a row has, beside the flag of its slot."""
+    return " UNION ALL ".join(
+        f"SELECT {_KEY.format(alias='m')} AS record_key, {digits_sql(f'm.{phone}')} AS phone, m.{flag} AS old_flag "
+        f"FROM {MASTER.full_name} AS m WHERE m.{phone} IS NOT NULL"
+        for phone, flag in zip(_PHONES, flag_of, strict=True)
     )
-    return Range(after, last) if count else None
 
 
-def _state(verdicts: str, where: str) -> str:
-    """Each row of a range: flags as they stand, and as publishing it now would set them."""
+def _doubtful(source: str, flag_of: Sequence[str]) -> str:
+    """Rows with a phone for which a source says something else than their flag, and those whose flag says nothing."""
+    return (
+        f"SELECT h.record_key FROM ({_held(flag_of)}) AS h "
+        f"LEFT JOIN (SELECT v.phone, {flag_sql('v', 'v.phone')} AS flag FROM {PHONE_VERDICTS.full_name} AS v "
+        f"WHERE v.source = '{source}') AS v ON v.phone = h.phone "
+        # No answer clears nothing: TRUE stays.
+        "WHERE h.old_flag IS NULL OR COALESCE(v.flag, TRUE) <> h.old_flag"
+    )
+
+
+def _may_change(dialect: Dialect, now: datetime) -> tuple[str, list[object]]:
+    """Record ids of all rows that may have to change, as a SELECT with its values; of some that need not, too.
+
+    A litigator flag is looked at phone by phone as well: FALSE must be said of every phone, TRUE of one.
+    """
+    identity = _identity_record(dialect, "i")
+    no_phone = " AND ".join(f"m.{name} IS NULL" for name in _PHONES)
+    flag_without_phone = " OR ".join(
+        [f"({no_phone} AND NOT m.{FLAGS[0]})"]
+        + [f"(m.{phone} IS NULL AND NOT m.{flag})" for phone, flag in zip(_PHONES, FLAGS[1:], strict=True)]
+    )
+    selects = [
+        _doubtful(CCC, FLAGS[:1] * len(_PHONES)),
+        _doubtful(DNC, FLAGS[1:]),
+        f"SELECT {_KEY.format(alias='m')} AS record_key FROM {MASTER.full_name} AS m WHERE {flag_without_phone}",
+        f"SELECT {_KEY.format(alias='m')} AS record_key FROM {MASTER.full_name} AS m WHERE {NOT_HONOURED}",
+        f"SELECT {identity} AS record_key FROM {PUBLISHED_IDENTITIES.full_name} AS i WHERE NOT i.settled",
+    ]
+    return " UNION ".join(selects), [now, now]
+
+
+def _candidates(warehouse: Warehouse, now: datetime) -> Iterator[pa.ChunkedArray]:
+    """Record ids of rows that may have to change, each once. Rows without an id are always among them."""
+    select, params = _may_change(warehouse.dialect, now)
+    keys: list[pa.Array] = [_NO_ID]
+    for page in warehouse.pages(select, params, key="record_key", first="", rows=CANDIDATES_AT_ONCE):
+        yield pa.chunked_array([*keys, *page.column("record_key").chunks])
+        keys = []
+    if keys:
+        yield pa.chunked_array(keys)
+
+
+def _state(rows: str, verdicts: str) -> str:
+    """Each row: flags as they stand, and as publishing it now would set them."""
     phones = [digits_sql(f"m.{name}") for name in _PHONES]
     kept = ", ".join(f"m.{name}" for name in _PHONES)
     before = ", ".join(f"m.{name} AS old_{name}" for name in FLAGS)
     return f"""
 WITH f AS (
   SELECT {_KEY.format(alias="m")} AS record_key, m.processed_at, {kept}, {before}, {flag_columns(phones)}
-  FROM {MASTER.full_name} AS m
+  FROM {rows} AS m
   {flag_joins(verdicts, phones)}
-  WHERE {where}
 ), g AS (
   SELECT f.record_key, f.processed_at, {", ".join(f"f.{name}" for name in _PHONES)},
   {", ".join(f"f.old_{name}" for name in FLAGS)},
@@ -162,6 +195,7 @@ def count_rows(session: Session) -> int:
 # --- bringing rows up to date -------------------------------------------------------------
 
 _KEYS: Final = pa.schema([("record_key", pa.string())])
+_NO_ID: Final = pa.array([""], pa.string())
 _STAGED: Final = pa.schema(
     [
         ("row_number", pa.int64()),
@@ -174,6 +208,7 @@ _STAGED: Final = pa.schema(
     ]
 )
 
+_RENEWED: Final = (*FLAGS, "additional_data")
 _WORDS: Final = {"true": "= TRUE", "false": "= FALSE", "null": "IS NULL"}
 _COLUMNS_OF: Final = {"litigator": FLAGS[:1], "dnc": FLAGS[1:]}
 FLIPS: Final = tuple(
@@ -201,8 +236,9 @@ def bring_up_to_date(
 ) -> Iterator[Updated]:
     """Set the flags of all published rows as publishing them now would; yields the sums now and then.
 
-    What is kept in memory besides a page is the record ids of rows that change. They are
-    gathered before any is updated: the embedded engine writes most of its file for a few rows.
+    What is kept in memory besides a page is the record ids of rows that may change, so many at a time as
+    ``CANDIDATES_AT_ONCE``. Of those all that change are gathered before any is updated: the embedded engine writes
+    much of its file for a few rows.
 
     Args:
         warehouse: where the rows are.
@@ -211,36 +247,35 @@ def bring_up_to_date(
         now: an answer that is good until then has expired.
     """
     total = Updated()
-    keys: list[pa.ChunkedArray] = []
-    after: str | None = None
-    while True:
-        with warehouse.session() as session:
-            rows = next_range(session, after)
-            if rows is not None:
-                count, changed = _find_changed(session, warehouse.dialect, rows, now)
-                total.rows += count
-                keys.append(changed)
+    with warehouse.session() as session:
+        total.rows = count_rows(session)
+        at_once = session.leads_at_a_time
+    for candidates in [None] if at_once is None else _candidates(warehouse, now):
+        found = _find_changed(warehouse, candidates, (at_once or 0) * ROWS_AT_ONCE, now)
         yield total
-        if rows is None or rows.until is None:
-            break
-        after = rows.until
-    found = pa.chunked_array([chunk for part in keys for chunk in part.chunks], pa.string())
-    for first in range(0, len(found), UPDATED_AT_ONCE):
-        with warehouse.session() as session:
-            update_rows(session, warehouse.dialect, found.slice(first, UPDATED_AT_ONCE), rewrite, total, now=now)
-        yield total
+        for first in range(0, len(found), UPDATED_AT_ONCE):
+            with warehouse.session() as session:
+                update_rows(session, warehouse.dialect, found.slice(first, UPDATED_AT_ONCE), rewrite, total, now=now)
+            yield total
 
 
-def _find_changed(session: Session, dialect: Dialect, rows: Range, now: datetime) -> tuple[int, pa.ChunkedArray]:
-    """How many rows there are, and the keys of those whose flags, reasons or second visits are other ones."""
-    state = _gather_state(session, *rows.where(), now)
-    ((count,),) = session.rows(f"SELECT COUNT(*) FROM {state}")
-    keys = session.table(
-        f"SELECT c.record_key FROM ({_changed(dialect, state)}) AS c "
-        f"UNION SELECT v.record_key FROM ({_changed_visits(dialect, state)}) AS v"
-    )
-    session.drop_stage(state)
-    return int(count), keys.column("record_key")
+def _find_changed(
+    warehouse: Warehouse, candidates: pa.ChunkedArray | None, at_once: int, now: datetime
+) -> pa.ChunkedArray:
+    """The record ids of those rows whose flags, reasons or second visits are other ones; None asks of all at once."""
+    if candidates is None:
+        parts = [None]
+    else:
+        parts = [candidates.slice(first, at_once) for first in range(0, len(candidates), at_once)]
+    found: list[pa.Array] = []
+    for keys in parts:
+        with warehouse.session() as session, _gathered_state(session, keys, now) as state:
+            changed = session.table(
+                f"SELECT c.record_key FROM ({_changed(warehouse.dialect, state)}) AS c "
+                f"UNION SELECT v.record_key FROM ({_changed_visits(warehouse.dialect, state)}) AS v"
+            )
+        found += changed.column("record_key").chunks
+    return pa.chunked_array(found, pa.string())
 
 
 def update_rows(
@@ -253,36 +288,44 @@ def update_rows(
     now: datetime,
 ) -> None:
     """Bring the rows of these record ids up to date in one transaction, and add to the sums what became of them."""
-    wanted = session.create_stage("wanted_rows", _KEYS)
-    session.load(wanted, pa.table([keys], schema=_KEYS))
-    where = f"{_KEY.format(alias='m')} IN (SELECT w.record_key FROM {wanted} AS w)"
-    state = _gather_state(session, where, [], now)
-    changed = session.create_stage_as("changed_rows", _numbered(dialect, _changed(dialect, state)))
-    visits = session.create_stage_as("changed_visits", _changed_visits(dialect, state))
-    ((count,),) = session.rows(f"SELECT COUNT(*) FROM {changed}")
-    staged = _rewritten(session, changed, count, rewrite)
-    with session.transaction():
-        # Before the flags are other ones: rows are recognised by those they had.
-        visits_changed = session.execute(_merge_visits(dialect, visits))
-        found = _merge(session, dialect, staged, total)
-        failpoints.reached("master.before_commit")
-    failpoints.reached("master.after_commit")
+    with _gathered_state(session, keys, now) as state:
+        changed = session.create_stage_as("changed_rows", _numbered(dialect, _changed(dialect, state)))
+        visits = session.create_stage_as("changed_visits", _changed_visits(dialect, state))
+        ((count,),) = session.rows(f"SELECT COUNT(*) FROM {changed}")
+        staged = _rewritten(session, changed, count, rewrite)
+        with session.transaction():
+            # Before the flags are other ones: rows are recognised by those they had.
+            visits_changed = session.execute(_merge_visits(dialect, visits))
+            found = _merge(session, dialect, staged, total)
+            failpoints.reached("master.before_commit")
+        failpoints.reached("master.after_commit")
     total.changed_meanwhile += count - found
     total.visits_changed += visits_changed
-    for stage in (wanted, state, changed, visits, staged):
+    for stage in (changed, visits, staged):
         session.drop_stage(stage)
 
 
-def _gather_state(session: Session, where: str, params: list[object], now: datetime) -> str:
-    """Rows that a condition on ``m`` chooses, in a stage: their flags as they stand and as they shall be."""
-    verdicts = PHONE_VERDICTS.full_name
-    if session.leads_at_a_time is not None:
-        # Six joins hold six times what they join: of the verdicts only those of the rows.
-        phones = _PHONES_OF.format(where=where)
-        verdicts = session.create_stage_as("row_verdicts", _VERDICTS_OF.format(phones=phones), params * len(_PHONES))
-    state = session.create_stage_as("published_rows", _state(verdicts, where), [*flag_params(now), *params])
-    if session.leads_at_a_time is not None:
-        session.drop_stage(verdicts)
+@contextmanager
+def _gathered_state(session: Session, keys: pa.ChunkedArray | None, now: datetime) -> Iterator[str]:
+    """Rows of these record ids, or all, in a stage: their flags as they stand and as they shall be."""
+    if keys is None:
+        state = _stage_state(session, MASTER.full_name, now)
+    else:
+        with session.stage("wanted_rows", pa.table([keys], schema=_KEYS)) as wanted:
+            state = _stage_state(session, f"({_CHOSEN.format(wanted=wanted)})", now)
+    yield state
+    session.drop_stage(state)
+
+
+def _stage_state(session: Session, rows: str, now: datetime) -> str:
+    if session.leads_at_a_time is None:
+        return session.create_stage_as("published_rows", _state(rows, PHONE_VERDICTS.full_name), flag_params(now))
+    # Six joins hold six times what they join: of the verdicts only those of the rows.
+    chosen = session.create_stage_as("chosen_rows", f"SELECT m.* FROM {rows} AS m")
+    verdicts = session.create_stage_as("row_verdicts", _VERDICTS_OF.format(phones=_PHONES_OF.format(rows=chosen)))
+    state = session.create_stage_as("published_rows", _state(chosen, verdicts), flag_params(now))
+    for stage in (chosen, verdicts):
+        session.drop_stage(stage)
     return state
 
 
@@ -301,7 +344,7 @@ def _merge(session: Session, dialect: Dialect, staged: str, total: Updated) -> i
     # As a condition of the join it would be computed for every row of the table: only rows without an id need it
     # there, as they would meet one another, each with each.
     text_hash = dialect.sha256(_TEXT.format(alias="m"))
-    is_same = f"{text_hash} IS NOT DISTINCT FROM s.text_hash"
+    is_same = f"CASE WHEN {text_hash} IS NOT DISTINCT FROM s.text_hash THEN TRUE ELSE FALSE END"
     same_row = (
         f"{_SAME_ROW} AND CASE WHEN {_KEY.format(alias='m')} = '' THEN {text_hash} END "
         "IS NOT DISTINCT FROM CASE WHEN s.record_key = '' THEN s.text_hash END"
@@ -319,16 +362,24 @@ def _merge(session: Session, dialect: Dialect, staged: str, total: Updated) -> i
     ((found, updated, *counts),) = session.rows(
         "SELECT COUNT(DISTINCT CASE WHEN j.is_same THEN j.row_number END), "
         f"COALESCE(SUM(CASE WHEN j.is_same THEN 1 ELSE 0 END), 0), {sums} FROM ("
-        f"SELECT CASE WHEN {is_same} THEN TRUE ELSE FALSE END AS is_same, s.row_number, {flags} "
+        f"SELECT {is_same} AS is_same, s.row_number, {flags} "
         f"FROM {staged} AS s JOIN {MASTER.full_name} AS m ON {same_row}) AS j"
     )
     names = ", ".join(f"s.{name}" for name in _STAGED.names if name not in ("row_number", "additional_data"))
-    session.execute(
-        f"MERGE INTO {MASTER.full_name} AS m "
-        f"USING (SELECT {names}, {dialect.to_json('s.additional_data')} AS additional_data FROM {staged} AS s) AS s "
-        f"ON {same_row} WHEN MATCHED AND {is_same} THEN UPDATE SET "
-        f"{', '.join(f'{name} = s.{name}' for name in FLAGS)}, additional_data = s.additional_data"
-    )
+    renewed = f"SELECT {names}, {dialect.to_json('s.additional_data')} AS additional_data FROM {staged} AS s"
+    if session.replaces_by_delete:
+        columns = ", ".join(f"{'s' if name in _RENEWED else 'm'}.{name}" for name in MASTER.column_names)
+        session.execute(
+            f"INSERT INTO {MASTER.full_name} ({', '.join(MASTER.column_names)}) "
+            f"SELECT {columns} FROM ({renewed}) AS s JOIN {MASTER.full_name} AS m ON {same_row} WHERE {is_same}"
+        )
+        # What was inserted just now has another text.
+        session.execute(f"DELETE FROM {MASTER.full_name} AS m USING {staged} AS s WHERE {same_row} AND {is_same}")
+    else:
+        session.execute(
+            f"MERGE INTO {MASTER.full_name} AS m USING ({renewed}) AS s ON {same_row} "
+            f"WHEN MATCHED AND {is_same} THEN UPDATE SET {', '.join(f'{name} = s.{name}' for name in _RENEWED)}"
+        )
     for flip, count in zip(FLIPS, counts, strict=True):
         total.flips[flip] += int(count)
     total.updated += int(updated)

@@ -55,6 +55,7 @@ class SnowflakeSession:
 
     leads_at_a_time: int | None = None
     load_rows = ROWS_A_LOAD
+    replaces_by_delete = False
 
     def __init__(self, warehouse: "SnowflakeWarehouse", connection: SnowflakeConnection) -> None:
         self._warehouse = warehouse
@@ -96,6 +97,13 @@ class SnowflakeSession:
         connection = self._script_connection() if script else self._connection
         self.query_id = connection.run(inlined(statement, params) if params else statement).sfqid
         return full_name
+
+    @contextmanager
+    def stage(self, name: str, data: pa.Table) -> Iterator[str]:
+        full_name = self.create_stage(name, data.schema)
+        self.load(full_name, data)
+        yield full_name
+        self.drop_stage(full_name)
 
     def drop_stage(self, full_name: str) -> None:
         self._connection.run(f"DROP TABLE IF EXISTS {full_name}")
