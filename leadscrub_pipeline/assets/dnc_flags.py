@@ -8,7 +8,7 @@ from leadscrub_pipeline.assets.dnc_registry import dnc_registry, list_version, o
 from leadscrub_pipeline.assets.enriched_contacts import enriched_contacts
 from leadscrub_pipeline.assets.litigator_flags import flag_checks, flag_metadata, log_verdicts
 from leadscrub_pipeline.assets.options import RegistryConfig, stale_list_policy
-from leadscrub_pipeline.assets.own_lists import consents, internal_dnc
+from leadscrub_pipeline.assets.own_lists import internal_dnc
 from leadscrub_pipeline.assets.versions import saw
 from leadscrub_pipeline.deployment import purpose_of
 from leadscrub_pipeline.domain.verdicts import DNC
@@ -25,7 +25,7 @@ from leadscrub_pipeline.warehouse.schema import DNC_FLAGS, ENRICHED_CONTACTS
 
 @dg.asset(
     partitions_def=LEAD_SCRIPTS,
-    deps=[enriched_contacts, dnc_registry, internal_dnc, consents],
+    deps=[enriched_contacts, dnc_registry, internal_dnc],
     group_name=GROUP,
     owners=OWNERS,
     kinds={"python", "sqlite", "duckdb"},

@@ -30,7 +30,7 @@ lookup_ledger: Final = dg.AssetSpec(
 
 scrub_evidence: Final = dg.AssetSpec(
     "scrub_evidence",
-    deps=[litigator_flags, dnc_flags, internal_dnc, consents],
+    deps=[litigator_flags, dnc_flags],
     group_name=GROUP,
     owners=OWNERS,
     kinds={"table"},

@@ -73,7 +73,8 @@ def _row(row: Mapping[str, Any]) -> list[str]:
     return [
         f"record {row['record_id']}, {row['column']}{''.join(f', {mark}' for mark in marks)}",
         f"written {_time(row['processed_at'])} by script {row['script']}, run {row['run_id']}",
-        f"in_litigator_list {_flag(row, 'in_litigator_list')}, in_dnc {_flag(row, 'in_dnc')}",
+        f"in_litigator_list {_flag(row, 'in_litigator_list')}, in_dnc {_flag(row, 'in_dnc')}"
+        + (f" ({row['dnc_lists']})" if row["dnc_lists"] else ""),
         *(_lookup("brought by", found) if found else ["the ledger does not have the lookup that brought it"]),
         *(line for other in row["other_lookups"] for line in _lookup("same person:", other)),
     ]

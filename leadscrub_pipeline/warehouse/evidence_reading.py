@@ -51,6 +51,8 @@ class Holder:
     litigator_reason: str | None
     in_dnc: bool | None
     dnc_reason: str | None
+    dnc_lists: str | None
+    """Which lists have it: registry, company, or both."""
     is_dead: bool
     is_disconnected: bool
     withdrawn_at: datetime | None
@@ -168,6 +170,7 @@ SELECT m.record_id, 'phone_{slot}', m.table_id, m.job_id, m.processed_at, m.in_l
   CASE WHEN m.in_litigator_list IS NULL THEN {litigator_reason} END,
   m.phone_{slot}_in_dnc,
   CASE WHEN m.phone_{slot}_in_dnc IS NULL THEN {dnc_reason} END,
+  CASE WHEN m.phone_{slot}_in_dnc THEN {dnc_lists} END,
   COALESCE({is_dead} = 'true', FALSE), COALESCE({disconnected} = 'true', FALSE), w.withdrawn_at, w.reason,
   {lookup_id}, {script_hash}, {purpose}
 FROM {master} AS m
@@ -235,6 +238,7 @@ def _holder_query(dialect: Dialect, slot: int) -> str:
         slot=slot,
         litigator_reason=provenance("null_reasons", "in_litigator_list"),
         dnc_reason=provenance("null_reasons", f"phone_{slot}_in_dnc"),
+        dnc_lists=provenance(f"phone_{slot}_dnc_lists"),
         is_dead=provenance("contact", "is_dead"),
         disconnected=provenance("contact", f"phone_{slot}", "disconnected"),
         lookup_id=provenance("lookup_id"),
