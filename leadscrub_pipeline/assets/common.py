@@ -13,8 +13,6 @@ from leadscrub_pipeline.warehouse.schema import Table
 
 OWNERS: Final = ["team:data-engineering"]
 GROUP: Final = "lead_scrub"
-OWN_LISTS_GROUP: Final = "own_lists"
-"""Apart: who materializes all that a script fills does not take in files of requests by it."""
 
 TRY_AGAIN: Final = dg.RetryPolicy(max_retries=2, delay=2, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 """For steps that cost nothing to repeat. enriched_contacts has none: the ledger decides what is asked again."""

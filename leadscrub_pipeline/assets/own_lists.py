@@ -13,7 +13,7 @@ import dagster as dg
 
 from leadscrub_pipeline.assets.claims import claim
 from leadscrub_pipeline.assets.common import (
-    OWN_LISTS_GROUP,
+    GROUP,
     OWNERS,
     TRY_AGAIN,
     counts_metadata,
@@ -34,7 +34,7 @@ _CLAIM = "Every line of the files was taken in, or is there already."
 
 
 @dg.asset(
-    group_name=OWN_LISTS_GROUP,
+    group_name=GROUP,
     owners=OWNERS,
     kinds={"table", "csv"},
     pool="warehouse",
@@ -59,7 +59,7 @@ def internal_dnc(
 
 
 @dg.asset(
-    group_name=OWN_LISTS_GROUP,
+    group_name=GROUP,
     owners=OWNERS,
     kinds={"table", "csv"},
     pool="warehouse",
