@@ -93,11 +93,17 @@ def _publish(path: Path, persons: int) -> None:
     """Every second lead of the last selection, spread evenly among persons whom no lead of it is."""
     from leadscrub_pipeline.domain.people import KEY_VERSION  # noqa: PLC0415 - start_up must not have loaded it
     from leadscrub_pipeline.domain.verdicts import utc_now  # noqa: PLC0415
+    from leadscrub_pipeline.warehouse.identity_numbers import identity_number  # noqa: PLC0415
     from leadscrub_pipeline.warehouse.schema import DATABASE, PERSON_CACHE, PUBLISHED_IDENTITIES, RAW_LEADS  # noqa: PLC0415
 
     now = utc_now().replace(tzinfo=None)
+    identity_hash = "COALESCE(l.identity_hash, sha256('identity ' || n))"
+    # No two rows after each other hold equally long.
+    until = "CAST(? AS TIMESTAMP) + to_seconds(CAST(hash(n) % 5_000_000 AS BIGINT))"
     person = {
-        "identity_hash": "COALESCE(l.identity_hash, sha256('identity ' || n))",
+        "identity_hash": identity_hash,
+        "identity_number": identity_number(identity_hash),
+        "owned_until": until,
         "person_key": "COALESCE(l.person_key, sha256('person ' || n))",
         "partition_key": "'script_' || (n % 40)",
         "settled": "TRUE",
@@ -105,7 +111,7 @@ def _publish(path: Path, persons: int) -> None:
         "key_version": str(KEY_VERSION),
         "outcome": "'hit'",
         "looked_up_at": "CAST(? AS TIMESTAMP)",
-        "expires_at": "CAST(? AS TIMESTAMP)",
+        "expires_at": until,
         "published_at": "CAST(? AS TIMESTAMP)",
     }
     times = [now, now + timedelta(days=90), now]
@@ -115,7 +121,7 @@ def _publish(path: Path, persons: int) -> None:
             f"CREATE TEMP TABLE published AS SELECT (lead_number // 2 - 1) * {persons // _PUBLISHED} AS place, "
             f"identity_hash, person_key FROM {RAW_LEADS.full_name} WHERE lead_number % 2 = 0"
         )
-        for table, params in ((PUBLISHED_IDENTITIES, []), (PERSON_CACHE, times)):
+        for table, params in ((PUBLISHED_IDENTITIES, [times[1]]), (PERSON_CACHE, times)):
             columns = ", ".join(f"{person[name]} AS {name}" for name in table.column_names)
             connection.execute(
                 f"INSERT INTO {table.full_name} ({', '.join(table.column_names)}) SELECT {columns} "
