@@ -10,13 +10,13 @@ from leadscrub_pipeline.warehouse.schema import PERSON_CACHE, PUBLISHED_IDENTITI
 
 
 def identity_number(identity_hash: str) -> str:
-    """A hash in hex as a number of 38 digits, as an expression of the warehouse; NULL for what is no hash.
+    """A hash in hex as a number of 37 digits, as an expression of the warehouse; NULL for what is no hash.
 
-    It tells people apart by 121 bits of the hash (a record id has 128): among 50 million people and 100,000 leads
-    two share one by chance once in 10^23 runs.
+    It tells people apart by 118 bits of the hash (a record id has 128): among 50 million people and 100,000 leads
+    two share one by chance once in 10^22 runs.
     """
     # Six of sixteen hex digits become others: both engines do it the same way, and neither reads so long a hex number.
-    return f"TRY_CAST(TRANSLATE(SUBSTR({identity_hash}, 1, 38), 'abcdef', '012345') AS DECIMAL(38, 0))"
+    return f"TRY_CAST(TRANSLATE(SUBSTR({identity_hash}, 1, 37), 'abcdef', '012345') AS DECIMAL(37, 0))"
 
 
 _NUMBER: Final = f"""

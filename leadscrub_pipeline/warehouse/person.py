@@ -230,7 +230,7 @@ def _rows(session: Session, table: Table, where: str, params: Sequence[object]) 
     names = table.column_names
     types = {column.name: column.type for column in table.columns}
     texts = {name for name, kind in types.items() if kind == "json"}
-    # A number of 38 digits is none in JSON.
+    # A number of 37 digits is none in JSON.
     columns = ", ".join(f"CAST({name} AS VARCHAR)" if types[name] in ("json", "number") else name for name in names)
     rows = session.rows(f"SELECT {columns} FROM {table.full_name} WHERE {where}", params)
     return [

@@ -13,7 +13,7 @@ SCHEMA_VERSION: Final = 4
 """Releases only add tables and columns; what an older warehouse lacks is added when it is opened."""
 
 ColumnType = Literal["text", "bool", "int", "number", "timestamp", "json"]
-"""A number is a whole one of up to 38 digits; an int has 64 bits where the engine has such."""
+"""A number is a whole one of up to 37 digits; an int has 64 bits where the engine has such."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +168,7 @@ PUBLISHED_IDENTITIES: Final = Table(
         _PARTITION,
         Column("settled", "bool", "No second visit is needed; only then the filter leaves the lead out."),
         _text("record_id", "The master table's row under which this script published the person; it never changes."),
-        Column("identity_number", "number", "The identity hash as a number of 38 digits: what the filter looks for."),
+        Column("identity_number", "number", "The identity hash as a number of 37 digits: what the filter looks for."),
         Column(
             "owned_until",
             "timestamp",

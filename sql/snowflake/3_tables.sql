@@ -111,7 +111,7 @@ CREATE TABLE IF NOT EXISTS PROCESSED_DATA_DB.LEADSCRUB.PUBLISHED_IDENTITIES (
   partition_key VARCHAR,
   settled BOOLEAN,
   record_id VARCHAR,
-  identity_number NUMBER(38,0),
+  identity_number NUMBER(37,0),
   owned_until TIMESTAMP_NTZ(6)
 );
 
