@@ -43,7 +43,7 @@ _KEYED: Final = pa.schema([("lead_number", pa.int64()), ("person_key", pa.string
 _LEFT_OUT: Final = f"""
 SELECT s.lead_number
 FROM {{selection}} AS s
-JOIN {PUBLISHED_IDENTITIES.full_name} AS i ON i.identity_number = {identity_number("s.identity_hash")}
+JOIN {PUBLISHED_IDENTITIES.full_name} AS i ON i.identity_number = s.identity_number
 GROUP BY s.lead_number
 HAVING MAX(CASE WHEN i.settled THEN i.owned_until END) > ?
 """
@@ -336,7 +336,7 @@ class LeadSelection:
 def selection_query(
     dialect: Dialect, statement: str, columns: tuple[OutputColumn, ...], meaning: ColumnMap, script_key: str
 ) -> str:
-    """The script's leads in our shape: number, six identity values as text, the rest as JSON, and the exact hash."""
+    """The script's leads in our shape: number, six identity values as text, the rest as JSON, the hash, its number."""
     types = {column.name: column.type for column in columns}
     identity = []
     for name in IDENTITY_COLUMNS:
@@ -355,8 +355,10 @@ def selection_query(
     extras = [column for column in columns if column.name in set(meaning.extras)]
     _check_names(extras, script_key)
     names = ", ".join(IDENTITY_COLUMNS)
+    exact = identity_hash(dialect)
     return (
-        f"SELECT {dialect.row_number()} AS lead_number, {names}, additional, {identity_hash(dialect)} AS identity_hash "
+        f"SELECT {dialect.row_number()} AS lead_number, {names}, additional, {exact} AS identity_hash, "
+        f"{identity_number(exact)} AS identity_number "
         f"FROM (SELECT {', '.join(identity)}, {dialect.json_object(extras)} AS additional "
         f"FROM ({statement}) AS script) AS lead"
     )
