@@ -48,7 +48,8 @@ def prefilter(persons: int) -> dict[str, float]:
             return {
                 "prefilter_seconds": timed.seconds[_FILTER],
                 "raw_leads_seconds": seconds,
-                "left_out": found.already_processed,
+                "left_out": timed.sizes[_FILTER],
+                "already_processed": found.already_processed,
                 **{f"{name}_stage_seconds": value for name, value in timed.seconds.items() if name != _FILTER},
             }
 
@@ -73,11 +74,12 @@ def prefilter(persons: int) -> dict[str, float]:
 
 
 class TimedSession:
-    """A session that notes how long each stage made from a SELECT takes, by the stage's name."""
+    """A session that notes how long each stage made from a SELECT takes and what it holds, by the stage's name."""
 
     def __init__(self, session: Any) -> None:
         self._session = session
         self.seconds: dict[str, float] = {}
+        self.sizes: dict[str, int] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._session, name)
@@ -86,6 +88,7 @@ class TimedSession:
         started = time.perf_counter()
         stage: str = self._session.create_stage_as(name, select, params, **given)
         self.seconds[name] = time.perf_counter() - started
+        self.sizes[name] = self._session.rows(f"SELECT COUNT(*) FROM {stage}")[0][0]
         return stage
 
 
