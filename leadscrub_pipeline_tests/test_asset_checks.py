@@ -253,6 +253,7 @@ def test_the_weekly_checks_find_what_is_wrong(graph: Graph) -> None:
         session.execute(f"DELETE FROM {SCRUB_EVIDENCE.full_name} WHERE source = 'dnc'")
         session.execute(
             f"INSERT INTO {PUBLISHED_IDENTITIES.full_name} "
+            "(identity_hash, person_key, partition_key, settled, record_id) "
             f"SELECT 'x', person_key, 'other', settled, record_id FROM {PUBLISHED_IDENTITIES.full_name} LIMIT 1"
         )
     found = checked(graph, "resilience_job")
@@ -311,7 +312,9 @@ def test_people_whom_an_older_system_or_an_older_key_has_under_two_scripts_are_n
             f"FROM {MASTER.full_name} WHERE table_id = 'leads' LIMIT 1"
         )
         session.execute(
-            f"INSERT INTO {PUBLISHED_IDENTITIES.full_name} SELECT 'x', person_key, 'other', TRUE, 'of an older key' "
+            f"INSERT INTO {PUBLISHED_IDENTITIES.full_name} "
+            "(identity_hash, person_key, partition_key, settled, record_id) "
+            "SELECT 'x', person_key, 'other', TRUE, 'of an older key' "
             f"FROM {PUBLISHED_IDENTITIES.full_name} WHERE partition_key = 'leads' LIMIT 1"
         )
         assert people_published_twice(session, dialect) == 0

@@ -92,6 +92,45 @@ def test_a_lost_table_comes_back_whole(graph: Graph) -> None:
     assert run(graph).counts["already_processed"] == 10
 
 
+def identities(graph: Graph) -> list[tuple[Any, ...]]:
+    columns = "identity_hash, person_key, identity_number, owned_until"
+    return sorted(graph.rows(f"SELECT {columns} FROM {PUBLISHED_IDENTITIES.full_name}"), key=repr)
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        "owned_until = NULL, identity_number = NULL",
+        "owned_until = owned_until + INTERVAL 9 DAY",
+    ],
+)
+def test_identities_of_an_older_release_or_noted_wrongly_are_put_right(graph: Graph, lost: str) -> None:
+    run(graph)
+    before = identities(graph)
+    assert len({number for _, _, number, _ in before} - {None}) == 10
+    ends = dict(graph.rows(f"SELECT person_key, expires_at FROM {PERSON_CACHE.full_name}"))
+    assert {key: end for _, key, _, end in before} == ends
+    with graph.warehouse() as session:
+        session.execute(f"UPDATE {PUBLISHED_IDENTITIES.full_name} SET {lost}")
+    assert rebuilt(graph)["changed"] == 0
+    assert identities(graph) == before
+
+
+def test_an_identity_whose_script_does_not_own_the_person_is_noted_as_nobodys(graph: Graph) -> None:
+    run(graph)
+    with graph.warehouse() as session:
+        session.execute(f"UPDATE {PUBLISHED_IDENTITIES.full_name} SET partition_key = 'others', record_id = 'x'")
+    rebuilt(graph)
+    assert {end for _, _, _, end in identities(graph)} == {None}
+
+
+def test_people_of_an_older_release_are_left_out_by_their_key(graph: Graph) -> None:
+    run(graph)
+    with graph.warehouse() as session:
+        session.execute(f"UPDATE {PUBLISHED_IDENTITIES.full_name} SET owned_until = NULL, identity_number = NULL")
+    assert run(graph).counts["already_processed"] == 10
+
+
 def test_a_warehouse_that_is_older_than_stored_record_ids_is_rebuilt_too(graph: Graph) -> None:
     run(graph)
     before = cache(graph)

@@ -18,10 +18,19 @@ import pytest
 
 from leadscrub_pipeline.errors import FailedError, LeadscrubError, RefusedError, UsageError
 from leadscrub_pipeline.warehouse.arrow import arrow_schema, to_table
+from leadscrub_pipeline.warehouse.identity_numbers import identity_number, shorten_ownership
 from leadscrub_pipeline.warehouse.leads import LeadSelection, identity_hash
 from leadscrub_pipeline.warehouse.preparation import pending_changes
 from leadscrub_pipeline.warehouse.protocol import OutputColumn, Session, Warehouse
-from leadscrub_pipeline.warehouse.schema import CALLABLE_PHONES, MASTER, RAW_LEADS, REJECTED_LEADS, SLICES, TABLES
+from leadscrub_pipeline.warehouse.schema import (
+    CALLABLE_PHONES,
+    MASTER,
+    PUBLISHED_IDENTITIES,
+    RAW_LEADS,
+    REJECTED_LEADS,
+    SLICES,
+    TABLES,
+)
 from leadscrub_pipeline.warehouse.slices import Slice, read_slice, replace_slice, require_unchanged
 from leadscrub_pipeline_tests.warehouse_contract import Engine, elsewhere, engine
 
@@ -219,6 +228,17 @@ def test_hashes_are_those_of_the_exact_text(warehouse: Warehouse) -> None:
         columns = "'Ada' AS first_name, NULL AS last_name, '' AS address, 'ë' AS city, 'IL' AS state, '1:2' AS zip_code"
         found = session.rows(f"SELECT {identity_hash(warehouse.dialect)} FROM (SELECT {columns}) AS t")
     assert found == [(sha256("3:Ada-0:1:ë2:IL3:1:2".encode()).hexdigest(),)]
+
+
+def test_a_hash_has_the_same_number_everywhere_and_what_is_none_has_no_number(warehouse: Warehouse) -> None:
+    hashes = [sha256(b"a").hexdigest(), sha256(b"b").hexdigest(), "0" * 64, "9" * 64, "f" * 64]
+    numbers = [int(one[:37].translate(str.maketrans("abcdef", "012345"))) for one in hashes]
+    with warehouse.session() as session:
+        found = [
+            session.rows(f"SELECT {identity_number('t.x')} FROM (SELECT ? AS x) AS t", [text])[0][0]
+            for text in (*hashes, "", "erased")
+        ]
+    assert found == [*numbers, None, None]
 
 
 def test_json_is_kept_and_read_by_path(warehouse: Warehouse, key: str) -> None:
@@ -441,6 +461,64 @@ def test_a_script_says_its_columns_before_it_runs_and_its_leads_are_numbered(sha
     assert (selection.selected, selection.kept) == (2, 2)
     assert [(number, name) for number, name, _ in found] == [(1, "O'Neil"), (2, "O'Neil")]
     assert {json.loads(extra)["score"] for *_, extra in found} == {700, 650}
+
+
+def test_the_filter_leaves_out_whom_a_script_owns_and_has_settled_and_nobody_else(shared: Engine, key: str) -> None:
+    """Nobody here is in PERSON_CACHE, so the check by key leaves nobody out."""
+    later, earlier = NOW + timedelta(days=1), NOW - timedelta(days=1)
+    noted = {
+        "owned": (True, later),
+        "over": (True, earlier),
+        "over right now": (True, NOW),
+        "of an older release": (True, None),
+        "waits for a second visit": (False, later),
+        "not published": None,
+    }
+    leads = [[*ADA[:2], f"{number} {key} St", *ADA[3:]] for number in range(1, len(noted) + 1)]
+    name = shared.add_source(f"LEADS_{key[-10:].upper()}", PERSON, leads)
+    warehouse = shared.open()
+
+    def left(*, filter_in_sql: bool) -> list[tuple[Any, ...]]:
+        with warehouse.session(scripts=True) as session:
+            script = shared.script(f"SELECT * FROM {name} ORDER BY ADDRESS", key)
+            selection = LeadSelection(session, warehouse.dialect, script, now=NOW, filter_in_sql=filter_in_sql)
+            selection.publish("run-1", selection.run())
+            return session.rows(
+                f"SELECT lead_number, identity_hash FROM {RAW_LEADS.full_name} WHERE partition_key = ? ORDER BY 1",
+                [key],
+            )
+
+    everybody = left(filter_in_sql=False)
+    with warehouse.session() as session:
+        for (_, one), row in zip(everybody, noted.values(), strict=True):
+            if row is not None:
+                session.execute(
+                    f"INSERT INTO {PUBLISHED_IDENTITIES.full_name} "
+                    "(identity_hash, person_key, partition_key, settled, identity_number, owned_until) "
+                    f"SELECT t.x, ?, 'another', ?, {identity_number('t.x')}, ? FROM (SELECT ? AS x) AS t",
+                    [key, row[0], row[1], one],
+                )
+    assert [number for number, _ in left(filter_in_sql=True)] == [2, 3, 4, 5, 6]
+
+
+def test_an_identity_is_noted_no_longer_than_a_new_answer_holds(warehouse: Warehouse, key: str) -> None:
+    ends = {"longer": NOW + timedelta(days=9), "shorter": NOW + timedelta(days=1), "none": None, "other": NOW}
+    with warehouse.session() as session:
+        for name, end in ends.items():
+            session.execute(
+                f"INSERT INTO {PUBLISHED_IDENTITIES.full_name} (identity_hash, person_key, partition_key, owned_until) "
+                "VALUES (?, ?, ?, ?)",
+                [name, f"{key} other" if name == "other" else key, key, end],
+            )
+        stage = session.create_stage("new_answers", arrow_schema(PUBLISHED_IDENTITIES, "person_key", "owned_until"))
+        session.execute(f"INSERT INTO {stage} VALUES (?, ?)", [key, NOW + timedelta(days=2)])
+        shorten_ownership(session, f"SELECT person_key, owned_until AS expires_at FROM {stage}")
+        session.drop_stage(stage)
+        found = session.rows(
+            f"SELECT identity_hash, owned_until FROM {PUBLISHED_IDENTITIES.full_name} WHERE partition_key = ?", [key]
+        )
+    expected = ends | {"longer": NOW + timedelta(days=2)}
+    assert dict(found) == {name: end and end.replace(tzinfo=None) for name, end in expected.items()}
 
 
 def test_a_script_over_a_table_that_is_not_there_is_refused_by_name(shared: Engine) -> None:

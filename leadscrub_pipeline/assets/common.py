@@ -19,7 +19,14 @@ TRY_AGAIN: Final = dg.RetryPolicy(max_retries=2, delay=2, backoff=dg.Backoff.EXP
 
 EXIT_CODE: Final = "leadscrub/exit_code"
 
-_TYPES: Final = {"text": "VARCHAR", "bool": "BOOLEAN", "int": "BIGINT", "timestamp": "TIMESTAMP", "json": "VARIANT"}
+_TYPES: Final = {
+    "text": "VARCHAR",
+    "bool": "BOOLEAN",
+    "int": "BIGINT",
+    "number": "NUMBER",
+    "timestamp": "TIMESTAMP",
+    "json": "VARIANT",
+}
 
 
 def table_metadata(table: Table) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Final
 
 import pyarrow as pa
 
+from leadscrub_pipeline.warehouse.identity_numbers import identity_number
 from leadscrub_pipeline.warehouse.leads import identity_hash
 from leadscrub_pipeline.warehouse.master import computed_record_id
 from leadscrub_pipeline.warehouse.protocol import Dialect, Session
@@ -57,8 +58,8 @@ USING (
   GROUP BY identity_hash, person_key, partition_key
 ) AS s
 ON t.identity_hash = s.identity_hash AND t.person_key = s.person_key AND t.partition_key = s.partition_key
-WHEN NOT MATCHED THEN INSERT (identity_hash, person_key, partition_key, settled, record_id)
-  VALUES (s.identity_hash, s.person_key, s.partition_key, TRUE, s.record_id)
+WHEN NOT MATCHED THEN INSERT (identity_hash, person_key, partition_key, settled, record_id, identity_number)
+  VALUES (s.identity_hash, s.person_key, s.partition_key, TRUE, s.record_id, {identity_number("s.identity_hash")})
 """
 
 

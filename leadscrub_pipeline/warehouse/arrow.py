@@ -12,6 +12,7 @@ _ARROW: Final[dict[ColumnType, pa.DataType]] = {
     "text": pa.string(),
     "bool": pa.bool_(),
     "int": pa.int64(),
+    "number": pa.decimal128(37, 0),
     "timestamp": pa.timestamp("us"),
     "json": pa.string(),
 }

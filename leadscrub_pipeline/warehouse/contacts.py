@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from leadscrub_pipeline import failpoints
 from leadscrub_pipeline.warehouse.arrow import arrow_schema, to_table
+from leadscrub_pipeline.warehouse.identity_numbers import shorten_ownership
 from leadscrub_pipeline.warehouse.protocol import Session, Warehouse
 from leadscrub_pipeline.warehouse.schema import ENRICHED_CONTACTS, ERASED, IDENTITY_COLUMNS, PERSON_CACHE, RAW_LEADS
 from leadscrub_pipeline.warehouse.slices import LEADS_RUN, Slice, replace_slice, require_unchanged
@@ -21,16 +22,18 @@ STAGED: Final = tuple(name for name in ENRICHED_CONTACTS.column_names if name no
 
 _SCHEMA: Final = arrow_schema(ENRICHED_CONTACTS, *STAGED)
 
+_ANSWERS: Final = """
+  SELECT person_key, MAX(outcome) AS outcome, MAX(looked_up_at) AS looked_up_at, MAX(expires_at) AS expires_at
+  FROM {stage}
+  WHERE outcome IN ('hit', 'miss')
+  GROUP BY person_key
+"""
+
 # The newest answer counts, in whatever order runs publish theirs. A lookup made after the old one
 # expired starts anew: the person belongs to no row until published.
 _MERGE_CACHE: Final = f"""
 MERGE INTO {PERSON_CACHE.full_name} AS t
-USING (
-  SELECT person_key, MAX(outcome) AS outcome, MAX(looked_up_at) AS looked_up_at, MAX(expires_at) AS expires_at
-  FROM {{stage}}
-  WHERE outcome IN ('hit', 'miss')
-  GROUP BY person_key
-) AS s
+USING ({{answers}}) AS s
 ON t.person_key = s.person_key
 WHEN MATCHED AND t.outcome <> 'erased' AND t.looked_up_at <= s.looked_up_at THEN UPDATE SET
   key_version = {{key_version}},
@@ -117,7 +120,9 @@ class ContactStage:
                     details={**details, LEADS_RUN: leads.run_id},
                     now=now,
                 )
-                session.execute(_MERGE_CACHE.format(stage=self._table, key_version=key_version))
+                answers = _ANSWERS.format(stage=self._table)
+                session.execute(_MERGE_CACHE.format(answers=answers, key_version=key_version))
+                shorten_ownership(session, answers)
                 failpoints.reached("contacts.before_commit")
             failpoints.reached("contacts.after_commit")
             self._drop(session)

@@ -17,6 +17,7 @@ _TYPES: Final[dict[ColumnType, str]] = {
     "text": "VARCHAR",
     "bool": "BOOLEAN",
     "int": "BIGINT",
+    "number": "DECIMAL(37,0)",
     "timestamp": "TIMESTAMP",
     "json": "JSON",
 }
@@ -24,6 +25,7 @@ _ARROW_TYPES: Final = {
     pa.string(): "VARCHAR",
     pa.bool_(): "BOOLEAN",
     pa.int64(): "BIGINT",
+    pa.decimal128(37, 0): "DECIMAL(37,0)",
     pa.timestamp("us"): "TIMESTAMP",
 }
 _INTEGERS: Final = frozenset(

@@ -18,6 +18,7 @@ from leadscrub_pipeline.domain.people import KEY_RULES, KEY_VERSION, KeyRules, P
 from leadscrub_pipeline.domain.scripts import LeadScript
 from leadscrub_pipeline.errors import FailedError, RefusedError
 from leadscrub_pipeline.progress import Progress
+from leadscrub_pipeline.warehouse.identity_numbers import identity_number
 from leadscrub_pipeline.warehouse.protocol import Dialect, OutputColumn, Session
 from leadscrub_pipeline.warehouse.schema import (
     ERASED,
@@ -37,15 +38,14 @@ _FILTERED: Final = "left out by the filter"
 _KEYED: Final = pa.schema([("lead_number", pa.int64()), ("person_key", pa.string()), ("reason", pa.string())])
 
 # An identity counts only while its person is owned by the script that published it, so
-# that the filter leaves out no one whom the check by key would let through. One flat join: both
-# cumulative tables are only looked through for the leads. As EXISTS over a join of the two, DuckDB
-# joined 50 million with 50 million first: minutes, and then out of memory.
+# that the filter leaves out no one whom the check by key would let through. One narrow number is looked
+# through, and no other table: among 50 million people the text of the hash takes ten times as long.
 _LEFT_OUT: Final = f"""
-SELECT DISTINCT s.lead_number
+SELECT s.lead_number
 FROM {{selection}} AS s
-JOIN {PUBLISHED_IDENTITIES.full_name} AS i ON i.identity_hash = s.identity_hash
-JOIN {PERSON_CACHE.full_name} AS c ON c.person_key = i.person_key AND c.partition_key = i.partition_key
-WHERE i.settled AND c.record_id IS NOT NULL AND c.expires_at > ?
+JOIN {PUBLISHED_IDENTITIES.full_name} AS i ON i.identity_number = s.identity_number
+GROUP BY s.lead_number
+HAVING MAX(CASE WHEN i.settled THEN i.owned_until END) > ?
 """
 
 _PROCESSED: Final = f"""
@@ -336,7 +336,7 @@ class LeadSelection:
 def selection_query(
     dialect: Dialect, statement: str, columns: tuple[OutputColumn, ...], meaning: ColumnMap, script_key: str
 ) -> str:
-    """The script's leads in our shape: number, six identity values as text, the rest as JSON, and the exact hash."""
+    """The script's leads in our shape: number, six identity values as text, the rest as JSON, the hash, its number."""
     types = {column.name: column.type for column in columns}
     identity = []
     for name in IDENTITY_COLUMNS:
@@ -355,8 +355,10 @@ def selection_query(
     extras = [column for column in columns if column.name in set(meaning.extras)]
     _check_names(extras, script_key)
     names = ", ".join(IDENTITY_COLUMNS)
+    exact = identity_hash(dialect)
     return (
-        f"SELECT {dialect.row_number()} AS lead_number, {names}, additional, {identity_hash(dialect)} AS identity_hash "
+        f"SELECT {dialect.row_number()} AS lead_number, {names}, additional, {exact} AS identity_hash, "
+        f"{identity_number(exact)} AS identity_number "
         f"FROM (SELECT {', '.join(identity)}, {dialect.json_object(extras)} AS additional "
         f"FROM ({statement}) AS script) AS lead"
     )

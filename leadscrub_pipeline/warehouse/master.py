@@ -23,6 +23,7 @@ from leadscrub_pipeline.warehouse.flags import (
     row_flags,
     utc_text,
 )
+from leadscrub_pipeline.warehouse.identity_numbers import identity_number
 from leadscrub_pipeline.warehouse.protocol import Dialect, Session
 from leadscrub_pipeline.warehouse.schema import (
     ENRICHED_CONTACTS,
@@ -99,18 +100,24 @@ WHEN NOT MATCHED THEN INSERT ({", ".join(PERSON_CACHE.column_names)})
 """
 
 _OWNED: Final = f"""
-SELECT s.*
+SELECT s.*, c.expires_at AS owned_until
 FROM ({{publishable}}) AS s
 JOIN {PERSON_CACHE.full_name} AS c ON c.person_key = s.person_key AND c.record_id = s.record_id
 """
 
 _MERGE_IDENTITIES: Final = f"""
 MERGE INTO {PUBLISHED_IDENTITIES.full_name} AS t
-USING (SELECT identity_hash, person_key, settled, record_id FROM ({{owned}}) AS o) AS s
+USING (
+  SELECT identity_hash, person_key, settled, record_id, {identity_number("identity_hash")} AS identity_number,
+    owned_until
+  FROM ({{owned}}) AS o
+) AS s
 ON t.identity_hash = s.identity_hash AND t.person_key = s.person_key AND t.partition_key = ?
-WHEN MATCHED THEN UPDATE SET settled = s.settled, record_id = s.record_id
-WHEN NOT MATCHED THEN INSERT (identity_hash, person_key, partition_key, settled, record_id)
-  VALUES (s.identity_hash, s.person_key, ?, s.settled, s.record_id)
+WHEN MATCHED THEN UPDATE SET
+  settled = s.settled, record_id = s.record_id, identity_number = s.identity_number, owned_until = s.owned_until
+WHEN NOT MATCHED THEN INSERT
+  (identity_hash, person_key, partition_key, settled, record_id, identity_number, owned_until)
+  VALUES (s.identity_hash, s.person_key, ?, s.settled, s.record_id, s.identity_number, s.owned_until)
 """
 
 # A person published by this script before keeps that row, also after expiry and under another key. One

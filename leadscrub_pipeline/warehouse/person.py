@@ -228,8 +228,10 @@ def read(session: Session, traces: Traces) -> dict[str, list[dict[str, Any]]]:
 
 def _rows(session: Session, table: Table, where: str, params: Sequence[object]) -> list[dict[str, Any]]:
     names = table.column_names
-    texts = {column.name for column in table.columns if column.type == "json"}
-    columns = ", ".join(f"CAST({name} AS VARCHAR)" if name in texts else name for name in names)
+    types = {column.name: column.type for column in table.columns}
+    texts = {name for name, kind in types.items() if kind == "json"}
+    # A number of 37 digits is none in JSON.
+    columns = ", ".join(f"CAST({name} AS VARCHAR)" if types[name] in ("json", "number") else name for name in names)
     rows = session.rows(f"SELECT {columns} FROM {table.full_name} WHERE {where}", params)
     return [
         {

@@ -11,6 +11,7 @@ from typing import Final
 
 import pyarrow as pa
 
+from leadscrub_pipeline.warehouse.identity_numbers import note_owners
 from leadscrub_pipeline.warehouse.master import computed_record_id
 from leadscrub_pipeline.warehouse.protocol import Dialect, Session
 from leadscrub_pipeline.warehouse.schema import ERASED, MASTER, PERSON_CACHE, PUBLISHED_IDENTITIES
@@ -106,7 +107,10 @@ def stage_answers(session: Session, pages: Iterable[Rows], erased: Iterable[Rows
 
 
 def rebuild(session: Session, dialect: Dialect, answers: str, *, dry_run: bool = False) -> Rebuilt:
-    """Replace PERSON_CACHE in one transaction by what the answers and the publications give."""
+    """Replace PERSON_CACHE in one transaction by what the answers and the publications give.
+
+    The published identities note it, too.
+    """
     record_id = f"COALESCE(record_id, {computed_record_id(dialect, 'partition_key', 'person_key')})"
     rebuilt = session.create_stage_as("rebuilt_people", _REBUILT.format(record_id=record_id, answers=answers))
     result = _compare(session, rebuilt)
@@ -114,6 +118,7 @@ def rebuild(session: Session, dialect: Dialect, answers: str, *, dry_run: bool =
         with session.transaction():
             session.execute(f"DELETE FROM {PERSON_CACHE.full_name}")
             session.execute(f"INSERT INTO {PERSON_CACHE.full_name} ({_COLUMNS}) SELECT {_COLUMNS} FROM {rebuilt}")
+            note_owners(session)
     session.drop_stage(rebuilt)
     session.drop_stage(answers)
     return result

@@ -1,6 +1,6 @@
 """Carrying the warehouse over to the person keys of a new version: whose identity it knows, and what was published.
 
-Published record ids stay. PERSON_CACHE is not moved but rebuilt (person_cache.py).
+Published record ids stay. PERSON_CACHE is not moved but rebuilt (person_cache.py), and says then who owns whom.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,8 @@ USING {{keys}} AS s
 ON t.person_key = s.old_key
 WHEN MATCHED THEN UPDATE SET
   person_key = s.new_key,
-  record_id = COALESCE(t.record_id, {{record_id}})
+  record_id = COALESCE(t.record_id, {{record_id}}),
+  owned_until = NULL
 """
 
 

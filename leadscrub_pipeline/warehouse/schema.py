@@ -12,7 +12,8 @@ DATABASE: Final = "PROCESSED_DATA_DB"
 SCHEMA_VERSION: Final = 4
 """Releases only add tables and columns; what an older warehouse lacks is added when it is opened."""
 
-ColumnType = Literal["text", "bool", "int", "timestamp", "json"]
+ColumnType = Literal["text", "bool", "int", "number", "timestamp", "json"]
+"""A number is a whole one of up to 37 digits; an int has 64 bits where the engine has such."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +168,13 @@ PUBLISHED_IDENTITIES: Final = Table(
         _PARTITION,
         Column("settled", "bool", "No second visit is needed; only then the filter leaves the lead out."),
         _text("record_id", "The master table's row under which this script published the person; it never changes."),
+        Column("identity_number", "number", "The identity hash as a number of 37 digits: what the filter looks for."),
+        Column(
+            "owned_until",
+            "timestamp",
+            "UTC; the person is this script's and paid for at least until then. NULL: nobody noted it, and the filter "
+            "leaves nobody out for this row.",
+        ),
     ),
     key=("identity_hash", "person_key", "partition_key"),
 )

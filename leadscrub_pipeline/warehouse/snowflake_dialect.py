@@ -17,6 +17,7 @@ _TYPES: Final[dict[ColumnType, str]] = {
     "text": "VARCHAR",
     "bool": "BOOLEAN",
     "int": "NUMBER(38,0)",
+    "number": "NUMBER(37,0)",
     "timestamp": "TIMESTAMP_NTZ(6)",
     "json": "VARIANT",
 }
@@ -24,6 +25,7 @@ _STAGE_TYPES: Final = {
     pa.string(): "VARCHAR",
     pa.bool_(): "BOOLEAN",
     pa.int64(): "NUMBER(38,0)",
+    pa.decimal128(37, 0): "NUMBER(37,0)",
     pa.timestamp("us"): "TIMESTAMP_NTZ(6)",
 }
 TEXT_LENGTH: Final = 16_777_216

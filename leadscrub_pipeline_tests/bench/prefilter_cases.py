@@ -48,7 +48,8 @@ def prefilter(persons: int) -> dict[str, float]:
             return {
                 "prefilter_seconds": timed.seconds[_FILTER],
                 "raw_leads_seconds": seconds,
-                "left_out": found.already_processed,
+                "left_out": timed.sizes[_FILTER],
+                "already_processed": found.already_processed,
                 **{f"{name}_stage_seconds": value for name, value in timed.seconds.items() if name != _FILTER},
             }
 
@@ -73,11 +74,12 @@ def prefilter(persons: int) -> dict[str, float]:
 
 
 class TimedSession:
-    """A session that notes how long each stage made from a SELECT takes, by the stage's name."""
+    """A session that notes how long each stage made from a SELECT takes and what it holds, by the stage's name."""
 
     def __init__(self, session: Any) -> None:
         self._session = session
         self.seconds: dict[str, float] = {}
+        self.sizes: dict[str, int] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._session, name)
@@ -86,6 +88,7 @@ class TimedSession:
         started = time.perf_counter()
         stage: str = self._session.create_stage_as(name, select, params, **given)
         self.seconds[name] = time.perf_counter() - started
+        self.sizes[name] = self._session.rows(f"SELECT COUNT(*) FROM {stage}")[0][0]
         return stage
 
 
@@ -93,11 +96,17 @@ def _publish(path: Path, persons: int) -> None:
     """Every second lead of the last selection, spread evenly among persons whom no lead of it is."""
     from leadscrub_pipeline.domain.people import KEY_VERSION  # noqa: PLC0415 - start_up must not have loaded it
     from leadscrub_pipeline.domain.verdicts import utc_now  # noqa: PLC0415
+    from leadscrub_pipeline.warehouse.identity_numbers import identity_number  # noqa: PLC0415
     from leadscrub_pipeline.warehouse.schema import DATABASE, PERSON_CACHE, PUBLISHED_IDENTITIES, RAW_LEADS  # noqa: PLC0415
 
     now = utc_now().replace(tzinfo=None)
+    identity_hash = "COALESCE(l.identity_hash, sha256('identity ' || n))"
+    # No two rows after each other hold equally long.
+    until = "CAST(? AS TIMESTAMP) + to_seconds(CAST(hash(n) % 5_000_000 AS BIGINT))"
     person = {
-        "identity_hash": "COALESCE(l.identity_hash, sha256('identity ' || n))",
+        "identity_hash": identity_hash,
+        "identity_number": identity_number(identity_hash),
+        "owned_until": until,
         "person_key": "COALESCE(l.person_key, sha256('person ' || n))",
         "partition_key": "'script_' || (n % 40)",
         "settled": "TRUE",
@@ -105,7 +114,7 @@ def _publish(path: Path, persons: int) -> None:
         "key_version": str(KEY_VERSION),
         "outcome": "'hit'",
         "looked_up_at": "CAST(? AS TIMESTAMP)",
-        "expires_at": "CAST(? AS TIMESTAMP)",
+        "expires_at": until,
         "published_at": "CAST(? AS TIMESTAMP)",
     }
     times = [now, now + timedelta(days=90), now]
@@ -115,7 +124,7 @@ def _publish(path: Path, persons: int) -> None:
             f"CREATE TEMP TABLE published AS SELECT (lead_number // 2 - 1) * {persons // _PUBLISHED} AS place, "
             f"identity_hash, person_key FROM {RAW_LEADS.full_name} WHERE lead_number % 2 = 0"
         )
-        for table, params in ((PUBLISHED_IDENTITIES, []), (PERSON_CACHE, times)):
+        for table, params in ((PUBLISHED_IDENTITIES, [times[1]]), (PERSON_CACHE, times)):
             columns = ", ".join(f"{person[name]} AS {name}" for name in table.column_names)
             connection.execute(
                 f"INSERT INTO {table.full_name} ({', '.join(table.column_names)}) SELECT {columns} "

@@ -373,6 +373,23 @@ def a_person_has_one_live_owner(books: Books) -> Iterator[str]:
             yield f"PERSON_CACHE names row {row['record_id']} as owner, which is not in the master table"
 
 
+def no_identity_is_noted_longer_than_its_person_is_owned(books: Books) -> Iterator[str]:
+    """Or the filter in SQL leaves out somebody whom the check by key lets through."""
+    cache = {row["person_key"]: row for row in books.tables["PERSON_CACHE"]}
+    for row in books.tables["PUBLISHED_IDENTITIES"]:
+        known = cache.get(row["person_key"])
+        if row["owned_until"] is None:
+            continue
+        if known is None:
+            yield f"an identity of {row['partition_key']} is noted as owned, and PERSON_CACHE does not know the person"
+            continue
+        # Whoever has the person now was asked about after the others' time was over.
+        is_owner = known["partition_key"] == row["partition_key"]
+        end = known["expires_at"] if is_owner else known["looked_up_at"]
+        if row["owned_until"] > end:
+            yield f"an identity of {row['partition_key']} is noted until {row['owned_until']}, and owned until {end}"
+
+
 def published_phones_are_the_persons_own(books: Books) -> Iterator[str]:
     """Or those with which a simulated long answer fills up the person's."""
     for row in books.master:
@@ -509,6 +526,7 @@ RULES: Final[tuple[Rule, ...]] = (
     no_row_is_doubled,
     a_slice_is_of_one_run,
     a_person_has_one_live_owner,
+    no_identity_is_noted_longer_than_its_person_is_owned,
     published_phones_are_the_persons_own,
     every_false_flag_had_an_unexpired_clear_answer,
     every_true_flag_was_answered_listed,
