@@ -44,7 +44,17 @@ PEOPLE: Final = {"first": range(30), "second": range(18, 48), "many": range(100,
 """Numbers of the people that each script selects; the last one selects as many as the miss-share guard looks at."""
 SEED: Final = 1
 
-_TIMES: Final = frozenset({"processed_at", "looked_up_at", "expires_at", "published_at", "checked_at", "valid_until"})
+_TIMES: Final = frozenset(
+    {
+        "processed_at",
+        "looked_up_at",
+        "expires_at",
+        "owned_until",
+        "published_at",
+        "checked_at",
+        "valid_until",
+    }
+)
 _OF_THE_RUN: Final = frozenset({"job_id", "run_id", "obtained_at", "lookup_id"})
 """What differs between two runs of the same work; an answer of CCC is obtained when it is asked for."""
 

@@ -7,6 +7,7 @@ import copy
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -183,6 +184,11 @@ def own_twice(books: Books) -> None:
     books.master.append({**books.master[0], "record_id": "another", "table_id": "another"})
 
 
+def note_too_long(books: Books) -> None:
+    row = next(row for row in books.tables["PUBLISHED_IDENTITIES"] if row["owned_until"] is not None)
+    row["owned_until"] += timedelta(days=400)
+
+
 def mix_up_phones(books: Books) -> None:
     books.master[0]["phone_1"] = "2125550100"
 
@@ -234,6 +240,7 @@ DOCTORS: dict[str, Callable[[Books], None]] = {
     "no_row_is_doubled": double_a_row,
     "a_slice_is_of_one_run": mix_a_slice,
     "a_person_has_one_live_owner": own_twice,
+    "no_identity_is_noted_longer_than_its_person_is_owned": note_too_long,
     "published_phones_are_the_persons_own": mix_up_phones,
     "every_false_flag_had_an_unexpired_clear_answer": lose_evidence,
     "every_true_flag_was_answered_listed": accuse,
