@@ -13,7 +13,7 @@ from leadscrub_pipeline.definitions import defs
 from leadscrub_pipeline.dnc import DncRegistry
 from leadscrub_pipeline.resources import RegistryResource
 from leadscrub_pipeline.sensors import dnc_registry_sensor
-from leadscrub_pipeline.sensors.dnc_registry import QUIET_SECONDS
+from leadscrub_pipeline.sensors.watched_files import QUIET_SECONDS
 from leadscrub_pipeline.simulators.registry import make_registry
 
 

@@ -48,11 +48,9 @@ def graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Graph]:
 
 
 def take(own: OwnList, *entries: Entry | Rejected, run_id: str = "command") -> Taken:
-    result = Taken()
     settings = load_settings()
     with open_ledger(settings) as ledger:
-        take_in(open_warehouse(settings), ledger, own, entries, run_id=run_id, result=result)
-    return result
+        return take_in(open_warehouse(settings), ledger, own, [("", entries)], run_id=run_id)
 
 
 def end(own: OwnList, *phones: str, kind: str | None = None) -> tuple[int, int]:
@@ -322,7 +320,7 @@ def _add_until_killed(thing: int) -> None:
     settings = load_settings()
     with open_ledger(settings) as ledger:
         warehouse: Any = _Counted(open_warehouse(settings), thing)
-        take_in(warehouse, ledger, COMPANY_LIST_ENTRIES, KILLED, run_id="killed", result=Taken())
+        take_in(warehouse, ledger, COMPANY_LIST_ENTRIES, [("", KILLED)], run_id="killed")
 
 
 # --- rules of consents --------------------------------------------------------------------

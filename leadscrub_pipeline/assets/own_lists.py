@@ -5,7 +5,6 @@ the files in. What an entry decides is told in the warehouse's view CALLABLE_PHO
 """
 
 from collections.abc import Callable, Iterator
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,21 +91,14 @@ def _take_in(
     ledger: LedgerResource,
 ) -> dg.MaterializeResult:
     from leadscrub_pipeline.steps.own_list_files import import_files
-    from leadscrub_pipeline.steps.own_lists import Taken, honour, take_in
-    from leadscrub_pipeline.warehouse.own_lists import COMPANY_LIST_ENTRIES, count_entries
+    from leadscrub_pipeline.steps.own_lists import take_in
+    from leadscrub_pipeline.warehouse.own_lists import count_entries
 
-    result, run_id = Taken(), context.run.run_id
-    now: datetime = utc_now()
     with named_failures():
         engine, files = warehouse.get(), import_files(folder)
+        given = [(file.name, read(file, now=utc_now())) for file in files]
         with ledger.open() as book:
-            for file in files:
-                take_in(
-                    engine, book, own, read(file, now=now),
-                    run_id=run_id, result=result, file=file.name, report=context.log.info,
-                )  # fmt: skip
-        if own is COMPANY_LIST_ENTRIES and not files:
-            result.rows_set = honour(engine, run_id)
+            result = take_in(engine, book, own, given, run_id=context.run.run_id, report=context.log.info)
         with engine.session() as session:
             counts = count_entries(session, own, utc_now())
     for name, line, reason in result.lines:

@@ -173,16 +173,11 @@ def _consents() -> "OwnList":
 
 
 def _take_in(own: "OwnList", files: Sequence[tuple[str, Iterable["Entry | Rejected"]]], *, as_json: bool) -> None:
-    from leadscrub_pipeline.steps.own_lists import Taken, take_in  # noqa: PLC0415 - as above
+    from leadscrub_pipeline.steps.own_lists import take_in  # noqa: PLC0415 - as above
 
     settings = load_settings()
-    result = Taken()
     with reporting("Taking in") as report, open_ledger(settings) as ledger:
-        for name, entries in files:
-            take_in(
-                open_warehouse(settings), ledger, own, entries,
-                run_id=str(uuid4()), result=result, file=name, report=report,
-            )  # fmt: skip
+        result = take_in(open_warehouse(settings), ledger, own, files, run_id=str(uuid4()), report=report)
     told = {
         "entries_read": result.read,
         "added": result.added,

@@ -1,18 +1,11 @@
 """dnc_downloads_sensor: a new download in the folder of downloads requests that the next list is made of it."""
 
-import hashlib
-import time
-from typing import TYPE_CHECKING
-
 import dagster as dg
 
 from leadscrub_pipeline.errors import LeadscrubError
 from leadscrub_pipeline.resources import SettingsResource
 from leadscrub_pipeline.run_tags import LAUNCHED_BY
-from leadscrub_pipeline.sensors.dnc_registry import QUIET_SECONDS
-
-if TYPE_CHECKING:
-    from leadscrub_pipeline.dnc.downloads import Download
+from leadscrub_pipeline.sensors.watched_files import digest, is_being_written, stamp
 
 
 @dg.sensor(
@@ -33,12 +26,7 @@ def dnc_downloads_sensor(settings: SettingsResource) -> dg.SkipReason | dg.RunRe
         return dg.SkipReason(str(error))
     if not found:
         return dg.SkipReason("No download is newer than the list in place.")
-    if any(0 <= time.time() - one.written_at < QUIET_SECONDS for one in found):
+    if any(is_being_written(one.written_at) for one in found):
         return dg.SkipReason("A download is being written. It is looked at when it has been quiet.")
-    digest = hashlib.sha256(repr([_stamp(one) for one in found]).encode()).hexdigest()[:16]
-    return dg.RunRequest(run_key=f"{found[-1].name}-{digest}", tags={LAUNCHED_BY: "dnc_downloads_sensor"})
-
-
-def _stamp(download: "Download") -> tuple[str, list[tuple[str, int, int]]]:
-    files = [(file.name, file.stat()) for file in download.files]
-    return download.name, [(name, status.st_size, status.st_mtime_ns) for name, status in files]
+    state = [(one.name, [stamp(file) for file in one.files]) for one in found]
+    return dg.RunRequest(run_key=f"{found[-1].name}-{digest(state)}", tags={LAUNCHED_BY: "dnc_downloads_sensor"})

@@ -1,7 +1,6 @@
 """dnc_registry_sensor: a registry file that holds another list is observed, and requests a rescrub."""
 
 import hashlib
-import time
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -14,9 +13,8 @@ from leadscrub_pipeline.assets.dnc_registry import list_version, observation
 from leadscrub_pipeline.errors import LeadscrubError
 from leadscrub_pipeline.resources import RegistryResource
 from leadscrub_pipeline.run_tags import LAUNCHED_BY
+from leadscrub_pipeline.sensors.watched_files import is_being_written
 
-QUIET_SECONDS: Final = 30.0
-"""A file that was written to later than this is still being loaded: each commit would be a list of its own."""
 _VERSION: Final = 1
 
 
@@ -56,7 +54,7 @@ def dnc_registry_sensor(context: dg.SensorEvaluationContext, registry: RegistryR
         if stamp == memory.stamp:
             return _skip(context, f"The registry file holds list {memory.list_version} as before.")
         last_write = max(taken.modified_ns, taken.wal_modified_ns) / 1e9
-        if 0 <= time.time() - last_write < QUIET_SECONDS:
+        if is_being_written(last_write):
             return _skip(context, "The registry file is being written. It is looked at when it has been quiet.")
         with registry.open() as opened:
             found = opened.version.name

@@ -1,15 +1,11 @@
 """own_lists_sensor: a new file of requests or consents in its folder of imports requests that it is taken in."""
 
-import hashlib
-import time
-from pathlib import Path
-
 import dagster as dg
 
 from leadscrub_pipeline.errors import LeadscrubError
 from leadscrub_pipeline.resources import SettingsResource
 from leadscrub_pipeline.run_tags import LAUNCHED_BY
-from leadscrub_pipeline.sensors.dnc_registry import QUIET_SECONDS
+from leadscrub_pipeline.sensors.watched_files import digest, is_being_written, stamp
 
 
 @dg.sensor(
@@ -26,20 +22,15 @@ def own_lists_sensor(settings: SettingsResource) -> dg.SkipReason | dg.RunReques
 
     try:
         current = settings.load()
-        files = [*import_files(current.internal_dnc_imports), *import_files(current.consents_imports)]
-        stamps = [_stamp(file) for file in files]
+        folders = (current.internal_dnc_imports, current.consents_imports)
+        state = [(str(folder), [stamp(file) for file in import_files(folder)]) for folder in folders]
     except LeadscrubError as error:
         return dg.SkipReason(str(error))
     except FileNotFoundError:
         return dg.SkipReason("A file of imports went while it was looked at.")
-    if not files:
+    stamps = [one for _, found in state for one in found]
+    if not stamps:
         return dg.SkipReason("There is no file in INTERNAL_DNC_IMPORTS or CONSENTS_IMPORTS.")
-    if any(0 <= time.time() - written_ns / 1e9 < QUIET_SECONDS for _, _, written_ns in stamps):
+    if any(is_being_written(written_ns / 1e9) for _, _, written_ns in stamps):
         return dg.SkipReason("A file of imports is being written. It is looked at when it has been quiet.")
-    digest = hashlib.sha256(repr(stamps).encode()).hexdigest()[:16]
-    return dg.RunRequest(run_key=f"imports-{digest}", tags={LAUNCHED_BY: "own_lists_sensor"})
-
-
-def _stamp(file: Path) -> tuple[str, int, int]:
-    status = file.stat()
-    return str(file), status.st_size, status.st_mtime_ns
+    return dg.RunRequest(run_key=f"imports-{digest(state)}", tags={LAUNCHED_BY: "own_lists_sensor"})

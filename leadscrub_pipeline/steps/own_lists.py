@@ -20,7 +20,7 @@ from leadscrub_pipeline.ledger import Ledger
 from leadscrub_pipeline.progress import Progress
 from leadscrub_pipeline.steps.evidence import seal_what_is_left, sealed_chain
 from leadscrub_pipeline.steps.own_list_files import Entry, Rejected
-from leadscrub_pipeline.steps.rescrub import EVERY_SCRIPT, rescrubbed_data
+from leadscrub_pipeline.steps.rescrub import EVERY_SCRIPT, rewriting
 from leadscrub_pipeline.warehouse.arrow import arrow_schema, to_table
 from leadscrub_pipeline.warehouse.own_lists import (
     COMPANY_LIST_ENTRIES,
@@ -33,7 +33,7 @@ from leadscrub_pipeline.warehouse.own_lists import (
 )
 from leadscrub_pipeline.warehouse.phone_verdicts import Check
 from leadscrub_pipeline.warehouse.protocol import Warehouse
-from leadscrub_pipeline.warehouse.rescrub import UPDATED_AT_ONCE, Updated, update_rows
+from leadscrub_pipeline.warehouse.rescrub import Updated, update_in_lots
 
 TAKEN_AT_ONCE: Final = 20_000
 SHOWN_LINES: Final = 20
@@ -57,31 +57,31 @@ def take_in(
     warehouse: Warehouse,
     ledger: Ledger,
     own: OwnList,
-    entries: Iterable[Entry | Rejected],
+    files: Iterable[tuple[str, Iterable[Entry | Rejected]]],
     *,
     run_id: str,
-    result: Taken,
-    file: str = "",
     report: Callable[[str], None] = lambda _text: None,
-) -> None:
+) -> Taken:
     """Store the entries that are not there yet, and set the flags of published rows that must not be called now."""
+    result = Taken()
     seal_what_is_left(warehouse, ledger)
     progress = Progress(report, noun="entries", total=None)
     with sealed_chain(warehouse, ledger, _check(own, run_id)) as chain:
-        for lot in _lots(entries):
-            now = utc_now()
-            sound = _sound(lot, result, file)
-            table = _table(own, sound, run_id, now)
-            with warehouse.session() as session:
-                change = adding(session, own, table)
-                if change.count:
-                    chain.extend(partial(carry_out, session, change, _check(own, run_id), now=now))
-            result.read += len(lot)
-            result.added += change.count
-            result.there_already += len(sound) - change.count
-            progress.add(len(lot))
+        for file, entries in files:
+            for lot in _lots(entries):
+                now = utc_now()
+                sound = _sound(lot, result, file)
+                with warehouse.session() as session:
+                    change = adding(session, own, _table(own, sound, run_id, now))
+                    if change.count:
+                        chain.extend(partial(carry_out, session, change, _check(own, run_id), now=now))
+                result.read += len(lot)
+                result.added += change.count
+                result.there_already += len(sound) - change.count
+                progress.add(len(lot))
     if own is COMPANY_LIST_ENTRIES:
-        result.rows_set += honour(warehouse, run_id)
+        result.rows_set = honour(warehouse, run_id)
+    return result
 
 
 def end_entries(
@@ -162,12 +162,6 @@ def _set_flags(warehouse: Warehouse, keys: pa.ChunkedArray, run_id: str) -> int:
     """Bring the flags of rows up to date with what is known; how many changed."""
     now = utc_now()
     total = Updated()
-
-    def rewrite(page: pa.Table) -> list[str]:
-        return [rescrubbed_data(row, run_id, now) for row in page.to_pylist()]
-
-    for first in range(0, len(keys), UPDATED_AT_ONCE):
-        with warehouse.session() as session:
-            lot = keys.slice(first, UPDATED_AT_ONCE)
-            update_rows(session, warehouse.dialect, lot, rewrite, total, now=now)
+    for _ in update_in_lots(warehouse, keys, rewriting(run_id, now), total, now=now):
+        pass
     return total.updated

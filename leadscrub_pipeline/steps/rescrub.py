@@ -132,11 +132,7 @@ def _bring_up_to_date(
     now = utc_now()
     with warehouse.session() as session:
         progress = Progress(report, noun="rows", total=count_rows(session))
-
-    def rewrite(page: pa.Table) -> list[str]:
-        return [rescrubbed_data(row, wanted.run_id, now) for row in page.to_pylist()]
-
-    for sums in bring_up_to_date(warehouse, rewrite, now=now):
+    for sums in bring_up_to_date(warehouse, rewriting(wanted.run_id, now), now=now):
         progress.add(sums.rows - progress.done)
         result.rows = sums
     with warehouse.session() as session:
@@ -144,6 +140,15 @@ def _bring_up_to_date(
             stands = standing(session, source, now)
             asked.verdicts, asked.phones = stands.verdicts, sum(stands.verdicts.values())
             asked.reasons = stands.reasons
+
+
+def rewriting(run_id: str, now: datetime) -> Callable[[pa.Table], list[str]]:
+    """What gives the additional data of a page of changed rows."""
+
+    def rewrite(page: pa.Table) -> list[str]:
+        return [rescrubbed_data(row, run_id, now) for row in page.to_pylist()]
+
+    return rewrite
 
 
 def rescrubbed_data(row: dict[str, Any], run_id: str, now: datetime) -> str:

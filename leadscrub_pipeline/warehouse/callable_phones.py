@@ -70,9 +70,9 @@ NOT_LISTED: Final = "not_listed"
 """Basis of a phone that no consent is needed for; else the basis is the consent's kind."""
 
 
-def standing_consent(dialect: Dialect) -> str:
-    """Which rows of CONSENTS count now."""
-    return f"revoked_at IS NULL AND (expires_at IS NULL OR expires_at > {dialect.now()})"
+def standing_consent(now: str) -> str:
+    """Which rows of CONSENTS count at a moment, which is an expression of SQL."""
+    return f"revoked_at IS NULL AND (expires_at IS NULL OR expires_at > {now})"
 
 
 def view_definition(dialect: Dialect) -> str:
@@ -92,7 +92,7 @@ def view_definition(dialect: Dialect) -> str:
         withdrawals=WITHDRAWALS.full_name,
         verdicts=PHONE_VERDICTS.full_name,
         consents=CONSENTS.full_name,
-        standing_consent=standing_consent(dialect),
+        standing_consent=standing_consent(dialect.now()),
         company_list=COMPANY_LIST,
         not_listed=NOT_LISTED,
         now=dialect.now(),

@@ -201,7 +201,7 @@ SELECT * FROM (
     run_id, withdrawn_at AS ended_at, withdrawal AS why, withdrawn_at IS NULL AS stands
   FROM {INTERNAL_DNC.full_name} WHERE phone = ?
   UNION ALL
-  SELECT kind, given_at, expires_at, proof, added_at, run_id, revoked_at, revocation, {standing_consent(dialect)}
+  SELECT kind, given_at, expires_at, proof, added_at, run_id, revoked_at, revocation, {standing_consent(dialect.now())}
   FROM {CONSENTS.full_name} WHERE phone = ?
 ) AS e
 ORDER BY since, kind, told_by

@@ -52,21 +52,21 @@ def flag_joins(verdicts: str, phones: Sequence[str]) -> str:
 
 def flag_columns(phones: Sequence[str]) -> str:
     """Flag, reason, checked-at time and list version of each source and phone, over ``flag_joins``."""
-    given = list(zip(_VERDICTS_OF, [*phones, *phones], strict=True))
+    given = list(zip(_SLOTS, phones, strict=True))
     return ", ".join(
-        [f"{_of_company_first(name, 'TRUE', flag_sql(name, phone))} AS {name}_flag" for name, phone in given]
-        + [f"{_of_company_first(name, 'NULL', reason_sql(name, phone))} AS {name}_reason" for name, phone in given]
+        [f"{flag_sql(f'{CCC}{i}', phone)} AS {CCC}{i}_flag" for i, phone in given]
+        + [f"{_of_company_first(i, 'TRUE', flag_sql(f'{DNC}{i}', phone))} AS {DNC}{i}_flag" for i, phone in given]
+        + [f"{reason_sql(f'{CCC}{i}', phone)} AS {CCC}{i}_reason" for i, phone in given]
+        + [f"{_of_company_first(i, 'NULL', reason_sql(f'{DNC}{i}', phone))} AS {DNC}{i}_reason" for i, phone in given]
         + [f"{verdict}.checked_at AS {verdict}_checked_at" for verdict in _VERDICTS_OF]
         + [f"{DNC}{i}.list_version AS {DNC}{i}_list_version" for i in _SLOTS]
         + [f"{_lists(i)} AS {DNC}{i}_lists" for i in _SLOTS]
     )
 
 
-def _of_company_first(verdict: str, then: str, otherwise: str) -> str:
+def _of_company_first(slot: int, then: str, otherwise: str) -> str:
     """A request made to us is a Do-Not-Call entry, whatever the registry says or does not say."""
-    if not verdict.startswith(DNC):
-        return otherwise
-    return f"CASE WHEN company{verdict[-1]}.phone IS NOT NULL THEN {then} ELSE {otherwise} END"
+    return f"CASE WHEN company{slot}.phone IS NOT NULL THEN {then} ELSE {otherwise} END"
 
 
 def _lists(slot: int) -> str:

@@ -5,7 +5,7 @@ deleted: one that ended has the time of it, so that what stood at any moment can
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -13,11 +13,13 @@ import pyarrow as pa
 
 from leadscrub_pipeline.domain.consents import COMPANY, CONSENT
 from leadscrub_pipeline.domain.verdicts import DNC
-from leadscrub_pipeline.warehouse.arrow import arrow_schema, stored
-from leadscrub_pipeline.warehouse.evidence import PLAIN_COLUMNS, SCHEMA, ChainEnd
+from leadscrub_pipeline.warehouse.arrow import stored
+from leadscrub_pipeline.warehouse.callable_phones import standing_consent
+from leadscrub_pipeline.warehouse.evidence import ChainEnd
 from leadscrub_pipeline.warehouse.flags import COMPANY_LIST, NOT_HONOURED, digits_sql
-from leadscrub_pipeline.warehouse.phone_verdicts import Check, Phones
+from leadscrub_pipeline.warehouse.phone_verdicts import Check, Phones, evidence_rows
 from leadscrub_pipeline.warehouse.protocol import Session, Warehouse
+from leadscrub_pipeline.warehouse.rescrub import KEY
 from leadscrub_pipeline.warehouse.schema import (
     CONSENTS,
     INTERNAL_DNC,
@@ -29,7 +31,6 @@ from leadscrub_pipeline.warehouse.schema import (
 
 PAGE_ROWS: Final = 20_000
 _SLOTS: Final = (1, 2, 3)
-_PLAIN: Final = pa.schema([SCHEMA.field(name) for name in PLAIN_COLUMNS])
 _TOLD: Final = ("phone", "verdict", "reason", "list_version", "obtained_at", "valid_until")
 """Columns of evidence that an entry gives; the others are who found it, where and when."""
 
@@ -118,8 +119,8 @@ def count_entries(session: Session, own: OwnList, now: datetime) -> ListCounts:
 
 def _standing(own: OwnList, now: datetime) -> tuple[str, list[object]]:
     if own is CONSENTS_GIVEN:
-        return "r.revoked_at IS NULL AND (r.expires_at IS NULL OR r.expires_at > ?)", [now]
-    return f"r.{own.ended_at} IS NULL", []
+        return standing_consent("?"), [now]
+    return f"{own.ended_at} IS NULL", []
 
 
 # --- adding and ending --------------------------------------------------------------------
@@ -129,13 +130,12 @@ def _standing(own: OwnList, now: datetime) -> tuple[str, list[object]]:
 class Change:
     """Entries that are to be added or ended, and what their evidence says of them; nothing is stored yet."""
 
-    own: OwnList
-    stage: str
-    """Those that are to be added; empty when entries are to be ended."""
+    statement: str
+    values: tuple[object, ...]
     evidence: pa.Table
     """The columns of evidence that the entries give."""
-    ends: tuple[str, tuple[object, ...]] | None = None
-    """The UPDATE that ends entries, with its values."""
+    stage: str | None = None
+    """Entries that are to be added."""
 
     @property
     def count(self) -> int:
@@ -144,18 +144,16 @@ class Change:
 
 def adding(session: Session, own: OwnList, entries: pa.Table) -> Change:
     """Those of the entries that are not there. ``entries`` has the table's columns, and each key once."""
-    given = session.create_stage("given_entries", arrow_schema(own.table))
-    session.load(given, entries)
     same = " AND ".join(f"t.{name} = r.{name}" for name in own.table.key)
-    new = session.create_stage_as(
-        "new_entries",
-        f"SELECT r.* FROM {given} AS r WHERE NOT EXISTS (SELECT 1 FROM {own.table.full_name} AS t WHERE {same})",
-    )
-    session.drop_stage(given)
+    with session.stage("given_entries", entries) as given:
+        new = session.create_stage_as(
+            "new_entries",
+            f"SELECT r.* FROM {given} AS r WHERE NOT EXISTS (SELECT 1 FROM {own.table.full_name} AS t WHERE {same})",
+        )
     found = session.table(own.evidence(new, own.stands)).drop_columns(["place"])
     if not found.num_rows:
         session.drop_stage(new)
-    return Change(own, new, found)
+    return Change(_copy(own.table, new), (), found, new)
 
 
 def ending(
@@ -169,45 +167,43 @@ def ending(
     entries = f"(SELECT * FROM {own.table.full_name} WHERE {where})"
     found = session.table(own.evidence(entries, own.ended), values).drop_columns(["place"])
     update = f"UPDATE {own.table.full_name} SET {own.ended_at} = ?, {own.why} = ? WHERE {where}"
-    return Change(own, "", found, (update, (now, why, *values)))
+    return Change(update, (now, why, *values), found)
 
 
 def carry_out(session: Session, change: Change, check: Check, end: ChainEnd, now: datetime) -> ChainEnd:
     """Store a change and its evidence, both or neither; return the chain's new end."""
-    linked, new_end = end.linked(_rows(change.evidence, check, end, now))
-    evidence = session.create_stage("own_evidence", SCHEMA)
-    session.load(evidence, linked)
-    with session.transaction():
-        if change.ends is None:
-            _copy(session, change.own.table, change.stage)
-        else:
-            update, values = change.ends
-            session.execute(update, values)
-        _copy(session, SCRUB_EVIDENCE, evidence)
-    session.drop_stage(evidence)
-    if change.stage:
+    new_end = _store(session, change.evidence, check, end, now, (change.statement, change.values))
+    if change.stage is not None:
         session.drop_stage(change.stage)
     return new_end
 
 
-def _copy(session: Session, table: Table, stage: str) -> None:
+def store_found(session: Session, found: pa.Table, check: Check, end: ChainEnd, now: datetime) -> ChainEnd:
+    """Append to its chain the evidence of entries that were found; return the chain's new end."""
+    return _store(session, found, check, end, now)
+
+
+def _store(
+    session: Session,
+    told: pa.Table,
+    check: Check,
+    end: ChainEnd,
+    now: datetime,
+    *statements: tuple[str, tuple[object, ...]],
+) -> ChainEnd:
+    checked_at = pa.repeat(pa.scalar(stored(now), pa.timestamp("us")), told.num_rows)
+    answers = told.append_column("checked_at", checked_at)
+    linked, new_end = end.linked(evidence_rows(check, answers, first=end.rows + 1))
+    with session.stage("own_evidence", linked) as evidence, session.transaction():
+        for statement, values in statements:
+            session.execute(statement, values)
+        session.execute(_copy(SCRUB_EVIDENCE, evidence))
+    return new_end
+
+
+def _copy(table: Table, stage: str) -> str:
     names = ", ".join(table.column_names)
-    session.execute(f"INSERT INTO {table.full_name} ({names}) SELECT {names} FROM {stage}")
-
-
-def _rows(found: pa.Table, check: Check, end: ChainEnd, now: datetime) -> pa.Table:
-    """Rows of evidence as they follow the chain's end, before text and hash."""
-    count = found.num_rows
-    same = {**asdict(check), "checked_at": stored(now)}
-    columns = [
-        found.column(field.name).cast(field.type)
-        if field.name in _TOLD
-        else pa.array(range(end.rows + 1, end.rows + 1 + count), field.type)
-        if field.name == "sequence"
-        else pa.repeat(pa.scalar(same[field.name], field.type), count)
-        for field in _PLAIN
-    ]
-    return pa.table(columns, schema=_PLAIN)
+    return f"INSERT INTO {table.full_name} ({names}) SELECT {names} FROM {stage}"
 
 
 # --- who is on them -----------------------------------------------------------------------
@@ -266,20 +262,7 @@ def entries_between(warehouse: Warehouse, own: OwnList, since: datetime, until: 
         yield page.select(own.table.column_names)
 
 
-def store_found(session: Session, found: pa.Table, check: Check, end: ChainEnd, now: datetime) -> ChainEnd:
-    """Append to its chain the evidence of entries that were found; return the chain's new end."""
-    linked, new_end = end.linked(_rows(found, check, end, now))
-    evidence = session.create_stage("own_evidence", SCHEMA)
-    session.load(evidence, linked)
-    with session.transaction():
-        _copy(session, SCRUB_EVIDENCE, evidence)
-    session.drop_stage(evidence)
-    return new_end
-
-
 # --- rows that hold them ------------------------------------------------------------------
-
-_KEY: Final = "COALESCE(m.record_id, '')"
 
 
 def rows_not_honoured(session: Session) -> pa.ChunkedArray:
@@ -295,5 +278,5 @@ def rows_with(session: Session, phones: Sequence[str]) -> pa.ChunkedArray:
 
 
 def _keys(session: Session, condition: str, values: Sequence[object]) -> pa.ChunkedArray:
-    query = f"SELECT DISTINCT {_KEY} AS record_key FROM {MASTER.full_name} AS m WHERE {condition}"
+    query = f"SELECT DISTINCT {KEY.format(alias='m')} AS record_key FROM {MASTER.full_name} AS m WHERE {condition}"
     return session.table(query, values).column("record_key")

@@ -186,7 +186,7 @@ def store_answers(session: Session, check: Check, end: ChainEnd, answers: pa.Tab
     linked: list[pa.Table] = []
     new_end = end
     for first in range(0, answers.num_rows, _LINKED_AT_ONCE):
-        rows = _table(check, answers.slice(first, _LINKED_AT_ONCE), first=new_end.rows + 1)
+        rows = evidence_rows(check, answers.slice(first, _LINKED_AT_ONCE), first=new_end.rows + 1)
         evidence, new_end = new_end.linked(rows)
         linked.append(evidence)
     evidence = pa.concat_tables(linked)
@@ -251,7 +251,7 @@ def verdict_counts(session: Session, table: Table, check: Check) -> tuple[dict[s
     return counts, without_evidence
 
 
-def _table(check: Check, answers: pa.Table, *, first: int) -> pa.Table:
+def evidence_rows(check: Check, answers: pa.Table, *, first: int) -> pa.Table:
     """Rows of evidence before their chain."""
     same = {
         "run_id": check.run_id,

@@ -52,7 +52,7 @@ _LISTS: Final = {f"phone_{i}_dnc_lists": f"{DNC}{i}" for i in _SLOTS}
 PROVENANCE: Final = (*_CHECKED_AT, *_LIST_VERSIONS, *_LISTS)
 """Members of a row's provenance that tell of its phones' checks."""
 
-_KEY: Final = "COALESCE({alias}.record_id, '')"
+KEY: Final = "COALESCE({alias}.record_id, '')"
 _TEXT: Final = "CAST({alias}.additional_data AS VARCHAR)"
 
 # A run that publishes the row anew changes the time, an erasure the phones; record ids need not be unique in rows
@@ -60,7 +60,7 @@ _TEXT: Final = "CAST({alias}.additional_data AS VARCHAR)"
 _OLD_FLAGS: Final = tuple(f"old_{name}" for name in FLAGS)
 _SAME_ROW: Final = " AND ".join(
     [
-        f"{_KEY.format(alias='m')} = s.record_key",
+        f"{KEY.format(alias='m')} = s.record_key",
         *(f"m.{name} IS NOT DISTINCT FROM s.{name}" for name in ("processed_at", *_PHONES)),
         *(f"m.{name} IS NOT DISTINCT FROM s.{old}" for name, old in zip(FLAGS, _OLD_FLAGS, strict=True)),
     ]
@@ -70,14 +70,14 @@ _VERDICTS_OF: Final = f"SELECT v.* FROM {PHONE_VERDICTS.full_name} AS v WHERE v.
 _PHONES_OF: Final = " UNION ".join(f"SELECT {digits_sql(f'm.{name}')} FROM {{rows}} AS m" for name in _PHONES)
 _CHOSEN: Final = (
     f"SELECT {', '.join(f'm.{name}' for name in ('record_id', 'processed_at', *_PHONES, *FLAGS))} "
-    f"FROM {MASTER.full_name} AS m WHERE {_KEY.format(alias='m')} IN (SELECT w.record_key FROM {{wanted}} AS w)"
+    f"FROM {MASTER.full_name} AS m WHERE {KEY.format(alias='m')} IN (SELECT w.record_key FROM {{wanted}} AS w)"
 )
 
 
 def _held(flag_of: Sequence[str]) -> str:
     """Every phone that a row has, beside the flag of its slot."""
     return " UNION ALL ".join(
-        f"SELECT {_KEY.format(alias='m')} AS record_key, {digits_sql(f'm.{phone}')} AS phone, m.{flag} AS old_flag "
+        f"SELECT {KEY.format(alias='m')} AS record_key, {digits_sql(f'm.{phone}')} AS phone, m.{flag} AS old_flag "
         f"FROM {MASTER.full_name} AS m WHERE m.{phone} IS NOT NULL"
         for phone, flag in zip(_PHONES, flag_of, strict=True)
     )
@@ -108,8 +108,8 @@ def _may_change(dialect: Dialect, now: datetime) -> tuple[str, list[object]]:
     selects = [
         _doubtful(CCC, FLAGS[:1] * len(_PHONES)),
         _doubtful(DNC, FLAGS[1:]),
-        f"SELECT {_KEY.format(alias='m')} AS record_key FROM {MASTER.full_name} AS m WHERE {flag_without_phone}",
-        f"SELECT {_KEY.format(alias='m')} AS record_key FROM {MASTER.full_name} AS m WHERE {NOT_HONOURED}",
+        f"SELECT {KEY.format(alias='m')} AS record_key FROM {MASTER.full_name} AS m WHERE {flag_without_phone}",
+        f"SELECT {KEY.format(alias='m')} AS record_key FROM {MASTER.full_name} AS m WHERE {NOT_HONOURED}",
         f"SELECT {identity} AS record_key FROM {PUBLISHED_IDENTITIES.full_name} AS i WHERE NOT i.settled",
     ]
     return " UNION ".join(selects), [now, now]
@@ -133,7 +133,7 @@ def _state(rows: str, verdicts: str) -> str:
     before = ", ".join(f"m.{name} AS old_{name}" for name in FLAGS)
     return f"""
 WITH f AS (
-  SELECT {_KEY.format(alias="m")} AS record_key, m.processed_at, {kept}, {before}, {flag_columns(phones)}
+  SELECT {KEY.format(alias="m")} AS record_key, m.processed_at, {kept}, {before}, {flag_columns(phones)}
   FROM {rows} AS m
   {flag_joins(verdicts, phones)}
 ), g AS (
@@ -253,10 +253,23 @@ def bring_up_to_date(
     for candidates in [None] if at_once is None else _candidates(warehouse, now):
         found = _find_changed(warehouse, candidates, (at_once or 0) * ROWS_AT_ONCE, now)
         yield total
-        for first in range(0, len(found), UPDATED_AT_ONCE):
-            with warehouse.session() as session:
-                update_rows(session, warehouse.dialect, found.slice(first, UPDATED_AT_ONCE), rewrite, total, now=now)
+        for _ in update_in_lots(warehouse, found, rewrite, total, now=now):
             yield total
+
+
+def update_in_lots(
+    warehouse: Warehouse,
+    keys: pa.ChunkedArray,
+    rewrite: Callable[[pa.Table], list[str]],
+    total: Updated,
+    *,
+    now: datetime,
+) -> Iterator[None]:
+    """``update_rows`` of any number of record ids, in as many transactions as it takes; yields after each."""
+    for first in range(0, len(keys), UPDATED_AT_ONCE):
+        with warehouse.session() as session:
+            update_rows(session, warehouse.dialect, keys.slice(first, UPDATED_AT_ONCE), rewrite, total, now=now)
+        yield
 
 
 def _find_changed(
@@ -346,7 +359,7 @@ def _merge(session: Session, dialect: Dialect, staged: str, total: Updated) -> i
     text_hash = dialect.sha256(_TEXT.format(alias="m"))
     is_same = f"CASE WHEN {text_hash} IS NOT DISTINCT FROM s.text_hash THEN TRUE ELSE FALSE END"
     same_row = (
-        f"{_SAME_ROW} AND CASE WHEN {_KEY.format(alias='m')} = '' THEN {text_hash} END "
+        f"{_SAME_ROW} AND CASE WHEN {KEY.format(alias='m')} = '' THEN {text_hash} END "
         "IS NOT DISTINCT FROM CASE WHEN s.record_key = '' THEN s.text_hash END"
     )
     sums = ", ".join(
