@@ -1,7 +1,9 @@
 """What holds for every test: no setting of the person who runs them, a wide screen, and the counts at the end."""
 
 import os
+import re
 import signal
+import sys
 from typing import Any
 
 import pytest
@@ -42,6 +44,22 @@ class _Workers:
     def pytest_testnodedown(self, node: Any) -> None:
         for name, count in getattr(node, "workeroutput", {}).get("tallies", {}).items():
             tally(name, count)
+
+
+_INTERNAL_ERRORS: list[str] = []
+
+
+def pytest_internalerror(excrepr: object) -> None:
+    raised = [line for line in str(excrepr).splitlines() if re.match(r"(E\s+)?(INTERNALERROR> )?[\w.]+: ", line)]
+    _INTERNAL_ERRORS.append(" / ".join(line[:200] for line in raised[-2:]))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The last lines of an internal error once more: workers that end after it write much, and there is no summary."""
+    if not hasattr(config, "workerinput"):
+        for error in _INTERNAL_ERRORS:
+            sys.stderr.write(f"pytest's internal error: {error}\n")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

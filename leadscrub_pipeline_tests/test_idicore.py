@@ -602,14 +602,19 @@ def test_workers_queued_for_their_pace_do_not_run_into_a_vendor_that_went_down(s
     async def run():
         changed = settings_for(sims, idicore_requests_per_second=200, leadscrub_breaker_seconds=30)
         async with IdicoreClient(changed) as client:
-            tasks = [asyncio.create_task(search(client, number)) for number in range(100)]
+            tasks = [asyncio.create_task(search(client, number)) for number in range(190)]
+            await until(lambda: client.stats.breaker_openings == 1)
+            sent = sims.idicore.searches
             await asyncio.sleep(1.0)
             for task in tasks:
                 task.cancel()
-            results = await asyncio.gather(*tasks, return_exceptions=True)
-        return [result for result in results if isinstance(result, OutcomeUnknownError)]
+            await asyncio.gather(*tasks, return_exceptions=True)
+        return sent, sims.idicore.searches
 
-    assert len(asyncio.run(run())) <= 12
+    sent, sent_in_the_end = asyncio.run(run())
+    assert sent < 100
+    # What was on its way to the simulator when the breaker opened.
+    assert sent_in_the_end - sent <= 20
 
 
 def test_stopping_ends_whoever_waits_and_lets_requests_on_the_wire_finish(sims):

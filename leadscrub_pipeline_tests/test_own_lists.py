@@ -1,10 +1,8 @@
 """The company's own list and the consents: taken in with evidence, honoured at once, in runs and beside them."""
 
 import csv
-import os
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,8 @@ from leadscrub_pipeline.deployment import open_ledger, open_registry, open_wareh
 from leadscrub_pipeline.domain.consents import Consent, ConsentKind, DncRequest, months_later
 from leadscrub_pipeline.domain.phones import mask_phone
 from leadscrub_pipeline.errors import UnavailableError, UsageError
-from leadscrub_pipeline.settings import load_settings
+from leadscrub_pipeline.ledger import Ledger
+from leadscrub_pipeline.settings import Settings, load_settings
 from leadscrub_pipeline.steps.evidence_pack import write_pack
 from leadscrub_pipeline.steps.evidence_verification import verify
 from leadscrub_pipeline.steps.own_list_files import Entry, Rejected, read_consents, read_requests
@@ -35,7 +34,7 @@ from leadscrub_pipeline.warehouse.own_lists import (
 )
 from leadscrub_pipeline.warehouse.schema import CALLABLE_PHONES, CONSENTS, INTERNAL_DNC, SCRUB_EVIDENCE
 from leadscrub_pipeline_tests.graph import Graph, graph_in, people
-from leadscrub_pipeline_tests.killed import Countdown, CountedSession
+from leadscrub_pipeline_tests.killed import killed
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -277,15 +276,9 @@ def test_many_entries_are_one_chain_of_evidence_and_lots_of_them_are_taken_at_on
     assert_evidence_is_sound()
 
 
-@pytest.mark.parametrize("thing", range(1, 16))
+@pytest.mark.parametrize("thing", range(1, 10))
 def test_a_kill_while_entries_are_added_leaves_each_with_its_evidence_or_not_at_all(graph: Graph, thing: int) -> None:
-    pid = os.fork()
-    if pid == 0:
-        try:
-            _add_until_killed(thing)
-        finally:
-            os._exit(0)
-    os.waitpid(pid, 0)
+    assert killed(_add, warehouse_at=thing)
     with graph.warehouse() as session:
         stored = [phone for (phone,) in session.rows(f"SELECT phone FROM {INTERNAL_DNC.full_name}")]
     assert sorted(stored) == sorted(row[1] for row in evidence(graph, "company"))
@@ -295,32 +288,11 @@ def test_a_kill_while_entries_are_added_leaves_each_with_its_evidence_or_not_at_
     assert_evidence_is_sound()
 
 
-KILLED = [request(f"21255501{number:02}") for number in range(10, 14)]
+KILLED = [DncRequest(f"21255501{number:02}", NOW - 300 * DAY, "call") for number in range(10, 14)]
 
 
-class _Counted:
-    """The warehouse, which is killed before the so-many-th thing that is done to it."""
-
-    def __init__(self, warehouse: Any, at: int) -> None:
-        self._warehouse, self._count = warehouse, Countdown(at)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._warehouse, name)
-
-    def session(self, **options: Any) -> Any:
-        @contextmanager
-        def counted() -> Iterator[CountedSession]:
-            with self._warehouse.session(**options) as session:
-                yield CountedSession(session, self._count)
-
-        return counted()
-
-
-def _add_until_killed(thing: int) -> None:
-    settings = load_settings()
-    with open_ledger(settings) as ledger:
-        warehouse: Any = _Counted(open_warehouse(settings), thing)
-        take_in(warehouse, ledger, COMPANY_LIST_ENTRIES, [("", KILLED)], run_id="killed")
+def _add(warehouse: Any, ledger: Ledger, _settings: Settings) -> None:
+    take_in(warehouse, ledger, COMPANY_LIST_ENTRIES, [("", KILLED)], run_id="killed")
 
 
 # --- rules of consents --------------------------------------------------------------------

@@ -597,7 +597,7 @@ def test_stages_of_one_name_do_not_meet(shared: Engine) -> None:
 
 def test_an_interrupt_ends_a_statement_and_the_next_session_works(own: Engine) -> None:
     warehouse = own.open()
-    long = "SELECT COUNT(*) FROM range(100000000) AS a WHERE a.range % 7 = 3"
+    long = "SELECT COUNT(*) FROM range(100000000000) AS a WHERE a.range % 7 = 3"
     with warehouse.session():
         pass
     if own.account is not None:

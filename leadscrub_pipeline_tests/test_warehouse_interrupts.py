@@ -9,7 +9,7 @@ import pytest
 
 from leadscrub_pipeline_tests.published import make_warehouse
 
-LONG = "SELECT COUNT(*) FROM range(1000000000) AS a WHERE a.range % 7 = 3"
+LONG = "SELECT COUNT(*) FROM range(100000000000) AS a WHERE a.range % 7 = 3"
 
 
 def test_an_interrupt_during_a_statement_is_an_interrupt_and_no_defect(tmp_path: Path) -> None:
