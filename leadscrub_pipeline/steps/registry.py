@@ -20,7 +20,7 @@ from leadscrub_pipeline.warehouse.schema import DNC_FLAGS
 from leadscrub_pipeline.warehouse.slices import Slice
 
 PAGE_ROWS: Final = 20_000
-STORED_AT_ONCE: Final = 240_000
+STORED_AT_ONCE: Final = 120_000
 """Answers in one transaction. A kill loses no more than these, and asking again costs nothing."""
 
 
