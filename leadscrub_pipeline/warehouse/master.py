@@ -3,9 +3,11 @@
 How verdicts become flags stands in flags.py, and checking again what is published in rescrub.py.
 """
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 import orjson
@@ -41,7 +43,6 @@ _ALL: Final = 2**53
 """No lead has a number like this."""
 _MASTER_ROWS: Final = "rows of the master table"
 _DOUBLE_ROWS: Final = "rows with the record id of another"
-_TAKEN: Final = "leads whose person another row owns"
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,20 +162,27 @@ def publish(
     """
     _require_contacts_of(leads, contacts)
     ranges = _lead_ranges(session, contacts)
-    publishable = _gather(session, dialect, leads, contacts, publication, ranges, now)
-    failpoints.reached("master.gathered")
+    gather = partial(_gather, session, dialect, leads, contacts, publication, now=now)
+    # On Snowflake a CREATE TABLE would end the transaction; here a stage of all leads would fill the memory.
+    gathered = gather(ranges[0]) if session.leads_at_a_time is None else None
     with session.transaction():
         require_unchanged(session, leads, contacts)
         query_id = None
+        flags: Counter[str] = Counter()
         progress = Progress(report, noun="leads merged", total=contacts.row_count)
         for first, last in ranges:
-            query_id = _merge(session, dialect, publication, _part(publishable, first, last), now)
+            publishable = gathered or gather((first, last))
+            query_id = _merge(session, dialect, publication, publishable, now)
             failpoints.reached("master.merged_range")
+            flags.update(_count_flags(session, publishable))
+            if gathered is None:
+                session.drop_stage(publishable)
             progress.add(min(last - first, contacts.row_count - progress.done))
-        published = _count(session, contacts, publication, publishable, query_id)
+        published = _count(session, contacts, publication, flags, query_id)
         failpoints.reached("master.before_commit")
     failpoints.reached("master.after_commit")
-    session.drop_stage(publishable)
+    if gathered is not None:
+        session.drop_stage(gathered)
     return published
 
 
@@ -205,59 +213,26 @@ def _gather(
     leads: Slice,
     contacts: Slice,
     publication: Publication,
-    ranges: list[tuple[int, int]],
+    bounds: tuple[int, int],
+    *,
     now: datetime,
 ) -> str:
-    """The publishable leads in a temporary stage, made range by range."""
-    if session.leads_at_a_time is None:
-        return _gather_at_once(session, dialect, leads, contacts, publication, ranges[0], now)
-    publishable = ""
-    for bounds in ranges:
-        verdicts = session.create_stage_as("slice_verdicts", _VERDICTS, [*contacts.params, *bounds] * len(_SLOTS))
-        known_ids = session.create_stage_as(
-            "known_ids", _KNOWN_IDS, [publication.partition_key, *contacts.params, *bounds]
-        )
-        query = publishable_query(dialect, verdicts, known_ids)
-        params = _publishable_params(leads, contacts, publication, bounds, now)
-        if publishable:
-            session.execute(f"INSERT INTO {publishable} {query}", params)
-        else:
-            publishable = session.create_stage_as("publishable", query, params)
-        session.drop_stage(verdicts)
-        session.drop_stage(known_ids)
+    """The publishable leads of a range in a temporary stage."""
+    verdicts = session.create_stage_as("slice_verdicts", _VERDICTS, [*contacts.params, *bounds] * len(_SLOTS))
+    known_ids = session.create_stage_as("known_ids", _KNOWN_IDS, [publication.partition_key, *contacts.params, *bounds])
+    query = publishable_query(dialect, verdicts, known_ids)
+    publishable = session.create_stage_as(
+        "publishable", query, _publishable_params(leads, contacts, publication, bounds, now)
+    )
+    session.drop_stage(verdicts)
+    session.drop_stage(known_ids)
+    failpoints.reached("master.gathered")
     return publishable
 
 
-def _gather_at_once(
-    session: Session,
-    dialect: Dialect,
-    leads: Slice,
-    contacts: Slice,
-    publication: Publication,
-    bounds: tuple[int, int],
-    now: datetime,
-) -> str:
-    """The same in one statement, for an engine that has the memory."""
-    query = publishable_query(dialect, "slice_verdicts", "known_ids").strip().removeprefix("WITH")
-    return session.create_stage_as(
-        "publishable",
-        f"WITH slice_verdicts AS ({_VERDICTS}), known_ids AS ({_KNOWN_IDS}), {query}",
-        [
-            *[*contacts.params, *bounds] * len(_SLOTS),
-            publication.partition_key,
-            *contacts.params,
-            *bounds,
-            *_publishable_params(leads, contacts, publication, bounds, now),
-        ],
-    )
-
-
-def _part(publishable: str, first: int, last: int) -> str:
-    return f"SELECT * FROM {publishable} WHERE lead_number > {first} AND lead_number <= {last}"
-
-
-def _merge(session: Session, dialect: Dialect, publication: Publication, part: str, now: datetime) -> str | None:
-    """Publish some of the leads; return the engine's id of the statement that did."""
+def _merge(session: Session, dialect: Dialect, publication: Publication, stage: str, now: datetime) -> str | None:
+    """Publish the leads of a stage; return the engine's id of the statement that did."""
+    part = f"SELECT * FROM {stage}"
     partition_and_time = [publication.partition_key, now]
     session.execute(_CLAIM_PEOPLE.format(publishable=part), [*partition_and_time, *partition_and_time])
     owned = _OWNED.format(publishable=part)
@@ -342,7 +317,11 @@ def _publishable_params(
 
 
 def _additional_data() -> str:
-    """The text of the row's JSON object: the script's further columns, then provenance."""
+    """The text of the row's JSON object: the script's further columns, then provenance.
+
+    It is put together at once: of a chain of ``||`` the embedded engine keeps what each of them made, which grew to
+    100 MB and more in every thread.
+    """
     members = [
         "'\"lookup_id\":' || " + _json_string("f.lookup_id"),
         "'\"looked_up_at\":' || " + _json_time("f.looked_up_at"),
@@ -357,10 +336,10 @@ def _additional_data() -> str:
         *(f"'\"phone_{i}_dnc_list_version\":' || " + _json_string(f"f.{DNC}{i}_list_version") for i in _SLOTS),
         *(f"'\"phone_{i}_dnc_lists\":' || " + _json_string(f"f.{DNC}{i}_lists") for i in _SLOTS),
     ]
-    comma = " || ',' || "
+    comma = ", ',', "
     return (
-        "SUBSTR(f.additional, 1, LENGTH(f.additional) - 1) || CASE WHEN f.additional = '{}' THEN '' ELSE ',' END "
-        f"|| '\"provenance\":{{' || ? || ',' || {comma.join(members)} || '}},' || {comma.join(tail)} || '}}}}'"
+        "CONCAT(SUBSTR(f.additional, 1, LENGTH(f.additional) - 1), CASE WHEN f.additional = '{}' THEN '' ELSE ',' END, "
+        f"'\"provenance\":{{', ?, ',', {comma.join(members)}, '}},', {comma.join(tail)}, '}}}}')"
     )
 
 
@@ -384,42 +363,60 @@ HAVING COUNT(*) > 1 AND MAX(CASE WHEN job_id = ? THEN 1 ELSE 0 END) = 1
 """
 
 
-def _count(
-    session: Session, contacts: Slice, publication: Publication, publishable: str, query_id: str | None
-) -> Published:
+def _count_flags(session: Session, publishable: str) -> dict[str, int]:
+    """The leads of a stage that were published, and what their flags are; fields of ``Published``."""
     owned = _OWNED.format(publishable=f"SELECT * FROM {publishable}")
+    phones = [f"o.phone_{i}" for i in _SLOTS]
+    no_phone = " AND ".join(f"{phone} IS NULL" for phone in phones)
+    counted = {
+        "litigators": "o.in_litigator_list",
+        "litigator_unknown": f"o.in_litigator_list IS NULL AND NOT ({no_phone})",
+    }
+    counted_each = {
+        "phones": "{phone} IS NOT NULL",
+        "dnc_listed": "{phone}_in_dnc",
+        "dnc_unknown": "{phone} IS NOT NULL AND {phone}_in_dnc IS NULL",
+    }
+    sums = {name: _ones(condition) for name, condition in counted.items()} | {
+        name: " + ".join(_ones(condition.format(phone=phone)) for phone in phones)
+        for name, condition in counted_each.items()
+    }
+    taken = (
+        f"SELECT COUNT(*) FROM {publishable} AS s JOIN {PERSON_CACHE.full_name} AS c "
+        "ON c.person_key = s.person_key AND c.record_id <> s.record_id"
+    )
+    row = session.rows(
+        f"SELECT COUNT(*), ({taken}), {', '.join(f'COALESCE(SUM({sum_}), 0)' for sum_ in sums.values())} "
+        f"FROM ({owned}) AS o"
+    )[0]
+    return dict(zip(("published", "taken", *sums), map(int, row), strict=True))
+
+
+def _ones(condition: str) -> str:
+    return f"CASE WHEN {condition} THEN 1 ELSE 0 END"
+
+
+def _count(
+    session: Session, contacts: Slice, publication: Publication, flags: Mapping[str, int], query_id: str | None
+) -> Published:
     outcomes = dict(
         session.rows(
             f"SELECT outcome, COUNT(*) FROM {ENRICHED_CONTACTS.full_name} WHERE {contacts.where} GROUP BY outcome "
             f"UNION ALL SELECT '{_MASTER_ROWS}', COUNT(*) FROM {MASTER.full_name} "
-            f"UNION ALL SELECT '{_DOUBLE_ROWS}', COUNT(*) FROM ({_DOUBLE}) AS d "
-            f"UNION ALL SELECT '{_TAKEN}', COUNT(*) FROM {publishable} AS s JOIN {PERSON_CACHE.full_name} AS c "
-            "ON c.person_key = s.person_key AND c.record_id <> s.record_id",
+            f"UNION ALL SELECT '{_DOUBLE_ROWS}', COUNT(*) FROM ({_DOUBLE}) AS d",
             [*contacts.params, publication.partition_key, publication.run_id],
         )
     )
-    phones = " + ".join(f"CASE WHEN o.phone_{i} IS NULL THEN 0 ELSE 1 END" for i in _SLOTS)
-    listed = " + ".join(f"CASE WHEN o.phone_{i}_in_dnc THEN 1 ELSE 0 END" for i in _SLOTS)
-    unknown = " + ".join(
-        f"CASE WHEN o.phone_{i} IS NOT NULL AND o.phone_{i}_in_dnc IS NULL THEN 1 ELSE 0 END" for i in _SLOTS
-    )
-    no_phone = " AND ".join(f"o.phone_{i} IS NULL" for i in _SLOTS)
-    row = session.rows(
-        f"SELECT COUNT(*), COALESCE(SUM(CASE WHEN o.in_litigator_list THEN 1 ELSE 0 END), 0), "
-        f"COALESCE(SUM(CASE WHEN o.in_litigator_list IS NULL AND NOT ({no_phone}) THEN 1 ELSE 0 END), 0), "
-        f"COALESCE(SUM({phones}), 0), COALESCE(SUM({listed}), 0), COALESCE(SUM({unknown}), 0) FROM ({owned}) AS o"
-    )[0]
-    published, litigators, litigator_unknown, phone_count, dnc_listed, dnc_unknown = (int(value) for value in row)
     return Published(
-        published=published,
+        published=flags["published"],
         deferred=outcomes.get("deferred", 0),
         held=outcomes.get("held", 0),
-        taken=outcomes[_TAKEN],
-        litigators=litigators,
-        litigator_unknown=litigator_unknown,
-        phones=phone_count,
-        dnc_listed=dnc_listed,
-        dnc_unknown=dnc_unknown,
+        taken=flags["taken"],
+        litigators=flags["litigators"],
+        litigator_unknown=flags["litigator_unknown"],
+        phones=flags["phones"],
+        dnc_listed=flags["dnc_listed"],
+        dnc_unknown=flags["dnc_unknown"],
         master_rows=outcomes[_MASTER_ROWS],
         query_id=query_id,
         double_rows=outcomes[_DOUBLE_ROWS],
