@@ -7,7 +7,7 @@ or a lock taken for as long as the interrupt is being handled. Who stops what do
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -82,6 +82,30 @@ def at_once() -> Iterator[None]:
         raise
     finally:
         _at_once = False
+
+
+@contextmanager
+def ending(end: Callable[[], object]) -> Iterator[None]:
+    """Call ``end`` before a signal does what it does: for a call that returns when its own threads have ended."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers: dict[int, Any] = {number: signal.getsignal(number) for number in _SIGNALS}
+
+    def end_first(number: int, frame: Any) -> None:  # noqa: ANN401 - a frame
+        end()
+        handlers[number](number, frame)
+
+    try:
+        for number in _SIGNALS:
+            if callable(handlers[number]):
+                signal.signal(number, end_first)
+        yield
+    finally:
+        try:
+            _put_back(signal.SIGINT, handlers)
+        finally:
+            _put_back(signal.SIGTERM, handlers)
 
 
 def _note(number: int, _frame: Any) -> None:  # noqa: ANN401 - a frame

@@ -25,7 +25,13 @@ from leadscrub_pipeline.errors import FailedError, UnavailableError, UsageError
 from leadscrub_pipeline.warehouse import callable_phones
 from leadscrub_pipeline.warehouse.arrow import stored
 from leadscrub_pipeline.warehouse.duckdb_dialect import DuckdbDialect, output_type
-from leadscrub_pipeline.warehouse.duckdb_engine import engine_with_sources, literal, shared_engine, show_source
+from leadscrub_pipeline.warehouse.duckdb_engine import (
+    engine_with_sources,
+    give_memory_back,
+    literal,
+    shared_engine,
+    show_source,
+)
 from leadscrub_pipeline.warehouse.duckdb_turns import tries_until, turn_at
 from leadscrub_pipeline.warehouse.preparation import (
     SCHEMA_FACT,
@@ -66,16 +72,16 @@ class DuckdbSession:
         self._warehouse = warehouse
 
     def execute(self, sql: str, params: Sequence[object] = ()) -> int:
-        with _interruptible(), _foreign_errors():
+        with _interruptible(self._connection), _foreign_errors():
             result = self._connection.execute(sql, [stored(value) for value in params]).fetchone()
         return int(result[0]) if result and isinstance(result[0], int) else 0
 
     def rows(self, sql: str, params: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        with _interruptible(), _foreign_errors():
+        with _interruptible(self._connection), _foreign_errors():
             return self._connection.execute(sql, [stored(value) for value in params]).fetchall()
 
     def table(self, sql: str, params: Sequence[object] = ()) -> pa.Table:
-        with _interruptible(), _foreign_errors():
+        with _interruptible(self._connection), _foreign_errors():
             return self._connection.sql(sql, params=[stored(value) for value in params]).to_arrow_table()
 
     def batches(self, select: str, params: Sequence[object], *, key: str, last: int, rows: int) -> Iterator[pa.Table]:
@@ -235,13 +241,17 @@ def _foreign_errors() -> Iterator[None]:
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
-    """An interrupt stays one. DuckDB ends its statement, forgets what the signal's handler raised, and has an error."""
-    with interrupts.at_once():
+def _interruptible(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """An interrupt stays one, and ends the statement.
+
+    DuckDB forgets what the signal's handler raised and has an error, for which it waits until its other thread has
+    come to the end of what it does, minutes maybe: that one looks at nothing but the connection's own interrupt.
+    """
+    with interrupts.at_once(), interrupts.ending(connection.interrupt):
         try:
             yield
-        except RuntimeError as error:
-            if str(error) == "Query interrupted":
+        except (RuntimeError, duckdb.InterruptException) as error:
+            if isinstance(error, duckdb.InterruptException) or str(error) == "Query interrupted":
                 interrupts.check()
                 raise KeyboardInterrupt from None
             raise
@@ -325,6 +335,8 @@ class DuckdbWarehouse:
         try:
             yield connection
         finally:
+            with suppress(duckdb.Error):
+                give_memory_back(connection, self._memory_limit)
             connection.close()
 
     def pages(self, select: str, params: Sequence[object], *, key: str, first: object, rows: int) -> Iterator[pa.Table]:

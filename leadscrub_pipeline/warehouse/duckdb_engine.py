@@ -99,7 +99,14 @@ def _lock_down(engine: duckdb.DuckDBPyConnection, path: Path, *, folder: Path | 
     engine.execute("SET GLOBAL TimeZone = 'UTC'")
     engine.execute("SET GLOBAL python_enable_replacements = false")
     engine.execute("SET enable_external_access = false")
+    if folder is None:
+        engine.execute("SET allowed_configs = ['memory_limit']")  # give_memory_back sets it
     engine.execute("SET lock_configuration = true")
+
+
+def give_memory_back(connection: duckdb.DuckDBPyConnection, memory_limit: str) -> None:
+    """Give what a shared instance does not use to the system; its allocator keeps all of it, and does so when set."""
+    connection.execute(f"SET memory_limit = {literal(memory_limit)}")
 
 
 def show_source(engine: duckdb.DuckDBPyConnection, source: SourceTable) -> None:
