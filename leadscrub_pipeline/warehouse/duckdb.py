@@ -51,6 +51,8 @@ from leadscrub_pipeline.warehouse.protocol import OutputColumn
 from leadscrub_pipeline.warehouse.schema import CALLABLE_PHONES, DATABASE, SCHEMA_VERSION, TABLES
 from leadscrub_pipeline.warehouse.sources import Readable, SourceTable, find_sources, readable
 
+_LONG_SECONDS: Final = 0.2
+"""A session of less than this has not taken memory worth giving back, which itself takes a millisecond."""
 _MISSING_NAME: Final = re.compile(
     r'(?:column|Table with name|function with name) "?([\w .$]+?)"? (?:not found|does not exist)'
 )
@@ -332,11 +334,13 @@ class DuckdbWarehouse:
                 engine.close()
             return
         connection = shared_engine(self.path, self._memory_limit).cursor()
+        began = time.monotonic()
         try:
             yield connection
         finally:
-            with suppress(duckdb.Error):
-                give_memory_back(connection, self._memory_limit)
+            if time.monotonic() - began > _LONG_SECONDS:
+                with suppress(duckdb.Error):
+                    give_memory_back(connection, self._memory_limit)
             connection.close()
 
     def pages(self, select: str, params: Sequence[object], *, key: str, first: object, rows: int) -> Iterator[pa.Table]:
