@@ -29,22 +29,14 @@ def deferred() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread() or _handlers:
         yield
         return
-    handlers: dict[int, Any] = {number: signal.getsignal(number) for number in _SIGNALS}
+    handlers = _outside()
     try:
         _pending.clear()
         _handlers.update(handlers)
-        # A signal without a handler in Python goes on to do what it does.
-        for number in _SIGNALS:
-            if callable(handlers[number]):
-                signal.signal(number, _note)
-        yield
+        with _handled_by(_note, handlers):
+            yield
     finally:
         _handlers.clear()
-        # An interrupt may come between the two; each is put back all the same.
-        try:
-            _put_back(signal.SIGINT, handlers)
-        finally:
-            _put_back(signal.SIGTERM, handlers)
         if _pending:
             came = _pending[0]
             _pending.clear()
@@ -90,18 +82,31 @@ def ending(end: Callable[[], object]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    handlers: dict[int, Any] = {number: signal.getsignal(number) for number in _SIGNALS}
+    handlers = _outside()
 
     def end_first(number: int, frame: Any) -> None:  # noqa: ANN401 - a frame
         end()
         handlers[number](number, frame)
 
+    with _handled_by(end_first, handlers):
+        yield
+
+
+def _outside() -> dict[int, Any]:
+    return {number: signal.getsignal(number) for number in _SIGNALS}
+
+
+@contextmanager
+def _handled_by(handler: Callable[[int, Any], None], handlers: dict[int, Any]) -> Iterator[None]:
+    """Handle signals so in the block, and as outside again after it."""
     try:
+        # A signal without a handler in Python goes on to do what it does.
         for number in _SIGNALS:
             if callable(handlers[number]):
-                signal.signal(number, end_first)
+                signal.signal(number, handler)
         yield
     finally:
+        # An interrupt may come between the two; each is put back all the same.
         try:
             _put_back(signal.SIGINT, handlers)
         finally:

@@ -105,7 +105,7 @@ def _lock_down(engine: duckdb.DuckDBPyConnection, path: Path, *, folder: Path | 
 
 
 def give_memory_back(connection: duckdb.DuckDBPyConnection, memory_limit: str) -> None:
-    """Give what a shared instance does not use to the system; its allocator keeps all of it, and does so when set."""
+    """Give what a shared instance does not use to the system: its allocator lets go of it when the limit is set."""
     connection.execute(f"SET memory_limit = {literal(memory_limit)}")
 
 

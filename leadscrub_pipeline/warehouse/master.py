@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from typing import Final
 
 import orjson
@@ -162,16 +161,16 @@ def publish(
     """
     _require_contacts_of(leads, contacts)
     ranges = _lead_ranges(session, contacts)
-    gather = partial(_gather, session, dialect, leads, contacts, publication, now=now)
+    given = (session, dialect, leads, contacts, publication)
     # On Snowflake a CREATE TABLE would end the transaction; here a stage of all leads would fill the memory.
-    gathered = gather(ranges[0]) if session.leads_at_a_time is None else None
+    gathered = _gather_at_once(*given, ranges[0], now) if session.leads_at_a_time is None else None
     with session.transaction():
         require_unchanged(session, leads, contacts)
         query_id = None
         flags: Counter[str] = Counter()
         progress = Progress(report, noun="leads merged", total=contacts.row_count)
         for first, last in ranges:
-            publishable = gathered or gather((first, last))
+            publishable = gathered or _gather(*given, (first, last), now)
             query_id = _merge(session, dialect, publication, publishable, now)
             failpoints.reached("master.merged_range")
             flags.update(_count_flags(session, publishable))
@@ -214,7 +213,6 @@ def _gather(
     contacts: Slice,
     publication: Publication,
     bounds: tuple[int, int],
-    *,
     now: datetime,
 ) -> str:
     """The publishable leads of a range in a temporary stage."""
@@ -226,6 +224,32 @@ def _gather(
     )
     session.drop_stage(verdicts)
     session.drop_stage(known_ids)
+    failpoints.reached("master.gathered")
+    return publishable
+
+
+def _gather_at_once(
+    session: Session,
+    dialect: Dialect,
+    leads: Slice,
+    contacts: Slice,
+    publication: Publication,
+    bounds: tuple[int, int],
+    now: datetime,
+) -> str:
+    """The same in one statement, for an engine that has the memory."""
+    query = publishable_query(dialect, "slice_verdicts", "known_ids").strip().removeprefix("WITH")
+    publishable = session.create_stage_as(
+        "publishable",
+        f"WITH slice_verdicts AS ({_VERDICTS}), known_ids AS ({_KNOWN_IDS}), {query}",
+        [
+            *[*contacts.params, *bounds] * len(_SLOTS),
+            publication.partition_key,
+            *contacts.params,
+            *bounds,
+            *_publishable_params(leads, contacts, publication, bounds, now),
+        ],
+    )
     failpoints.reached("master.gathered")
     return publishable
 
