@@ -27,7 +27,8 @@ from leadscrub_pipeline.domain.verdicts import (
 )
 from leadscrub_pipeline.warehouse.arrow import arrow_schema, to_table
 from leadscrub_pipeline.warehouse.duckdb import DuckdbWarehouse
-from leadscrub_pipeline.warehouse.master import Publication, publish
+from leadscrub_pipeline.warehouse.master import publish
+from leadscrub_pipeline.warehouse.merging import Publication
 from leadscrub_pipeline.warehouse.schema import (
     ENRICHED_CONTACTS,
     INTERNAL_DNC,

@@ -23,7 +23,8 @@ from leadscrub_pipeline.steps.rekeying import Rekeyed
 from leadscrub_pipeline.vendors.idicore import endpoint_of
 from leadscrub_pipeline.warehouse.contacts import STAGED, ContactStage
 from leadscrub_pipeline.warehouse.leads import LeadSelection, require_current_keys
-from leadscrub_pipeline.warehouse.master import Publication, publish
+from leadscrub_pipeline.warehouse.master import publish
+from leadscrub_pipeline.warehouse.merging import Publication
 from leadscrub_pipeline.warehouse.schema import (
     ENRICHED_CONTACTS,
     MASTER,

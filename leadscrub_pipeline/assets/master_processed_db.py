@@ -49,7 +49,8 @@ def master_processed_db(
     kept = published + deferred + held + taken.
     """
     from leadscrub_pipeline.warehouse.leads import require_current_keys
-    from leadscrub_pipeline.warehouse.master import Publication, masked_sample, publish
+    from leadscrub_pipeline.warehouse.master import masked_sample, publish
+    from leadscrub_pipeline.warehouse.merging import Publication
     from leadscrub_pipeline.warehouse.slices import read_slice
 
     with named_failures():

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 import orjson
 
@@ -24,7 +24,7 @@ from leadscrub_pipeline.warehouse.flags import (
     row_flags,
     utc_text,
 )
-from leadscrub_pipeline.warehouse.identity_numbers import identity_number
+from leadscrub_pipeline.warehouse.merging import OWNED, Publication, merge
 from leadscrub_pipeline.warehouse.protocol import Dialect, Session
 from leadscrub_pipeline.warehouse.schema import (
     ENRICHED_CONTACTS,
@@ -40,20 +40,12 @@ from leadscrub_pipeline.warehouse.slices import LEADS_RUN, Slice, require_unchan
 _SLOTS: Final = (1, 2, 3)
 _ALL: Final = 2**53
 """No lead has a number like this."""
+_COUNTED_AT_A_TIME: Final = 1_000
+"""Leads whose texts are measured as one, so the fewest that are merged at a time."""
+_TEXT_AT_A_TIME: Final = 24_000_000
+"""Characters of additional data and contacts that are merged at a time; three times as many do not fit into 256 MB."""
 _MASTER_ROWS: Final = "rows of the master table"
 _DOUBLE_ROWS: Final = "rows with the record id of another"
-
-
-@dataclass(frozen=True, slots=True)
-class Publication:
-    """Under which names a run publishes a partition's leads."""
-
-    partition_key: str
-    title: str
-    run_id: str
-    job_name: str
-    script_hash: str
-    purpose: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,38 +80,6 @@ _PHONES: Final = " UNION ".join(
 )
 _VERDICTS: Final = f"SELECT v.* FROM {PHONE_VERDICTS.full_name} AS v WHERE v.phone IN ({_PHONES})"
 
-# The first to publish owns a person; whoever comes later finds another record_id and is left out.
-_CLAIM_PEOPLE: Final = f"""
-MERGE INTO {PERSON_CACHE.full_name} AS t
-USING ({{publishable}}) AS s
-ON t.person_key = s.person_key
-WHEN MATCHED AND (t.record_id IS NULL OR t.record_id = s.record_id) THEN UPDATE SET
-  record_id = s.record_id, partition_key = ?, published_at = ?
-WHEN NOT MATCHED THEN INSERT ({", ".join(PERSON_CACHE.column_names)})
-  VALUES (s.person_key, s.key_version, s.outcome, s.looked_up_at, s.expires_at, s.record_id, ?, ?)
-"""
-
-_OWNED: Final = f"""
-SELECT s.*, c.expires_at AS owned_until
-FROM ({{publishable}}) AS s
-JOIN {PERSON_CACHE.full_name} AS c ON c.person_key = s.person_key AND c.record_id = s.record_id
-"""
-
-_MERGE_IDENTITIES: Final = f"""
-MERGE INTO {PUBLISHED_IDENTITIES.full_name} AS t
-USING (
-  SELECT identity_hash, person_key, settled, record_id, {identity_number("identity_hash")} AS identity_number,
-    owned_until
-  FROM ({{owned}}) AS o
-) AS s
-ON t.identity_hash = s.identity_hash AND t.person_key = s.person_key AND t.partition_key = ?
-WHEN MATCHED THEN UPDATE SET
-  settled = s.settled, record_id = s.record_id, identity_number = s.identity_number, owned_until = s.owned_until
-WHEN NOT MATCHED THEN INSERT
-  (identity_hash, person_key, partition_key, settled, record_id, identity_number, owned_until)
-  VALUES (s.identity_hash, s.person_key, ?, s.settled, s.record_id, s.identity_number, s.owned_until)
-"""
-
 # A person published by this script before keeps that row, also after expiry and under another key. One
 # person may have two such rows, when a new key rule made one of two: then the row that owns the person.
 _KNOWN_IDS: Final = f"""
@@ -137,11 +97,31 @@ FROM (
 GROUP BY k.person_key
 """
 
-# Other spellings of a person that needs a second visit must not be left out by the filter either.
-_UNSETTLE: Final = f"""
-UPDATE {PUBLISHED_IDENTITIES.full_name} SET settled = FALSE
-WHERE partition_key = ? AND settled AND person_key IN (SELECT person_key FROM ({{owned}}) AS o WHERE NOT o.settled)
+_SIZES: Final = f"""
+SELECT CAST(FLOOR((lead_number - 1) / {_COUNTED_AT_A_TIME}) * {_COUNTED_AT_A_TIME} AS BIGINT) AS lowest,
+  SUM(leads) AS leads, SUM(characters) AS characters
+FROM (
+  SELECT lead_number, 0 AS leads, LENGTH(additional) AS characters FROM {RAW_LEADS.full_name} WHERE {{leads}}
+  UNION ALL
+  SELECT lead_number, 1 AS leads, LENGTH(contact) AS characters FROM {ENRICHED_CONTACTS.full_name} WHERE {{contacts}}
+) AS sizes
+GROUP BY 1
+ORDER BY 1
 """
+
+
+class _LeadRange(NamedTuple):
+    """Leads that are merged at a time."""
+
+    after: int
+    """The lead number before the first one."""
+    last: int
+    leads: int
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """As parameters of a query."""
+        return self.after, self.last
 
 
 def publish(
@@ -160,7 +140,7 @@ def publish(
         FailedError: a slice was replaced by another run in the meantime, or the leads since their contacts were found.
     """
     _require_contacts_of(leads, contacts)
-    ranges = _lead_ranges(session, contacts)
+    ranges = _lead_ranges(session, leads, contacts)
     given = (session, dialect, leads, contacts, publication)
     # On Snowflake a CREATE TABLE would end the transaction; here a stage of all leads would fill the memory.
     gathered = _gather_at_once(*given, ranges[0], now) if session.leads_at_a_time is None else None
@@ -169,14 +149,14 @@ def publish(
         query_id = None
         flags: Counter[str] = Counter()
         progress = Progress(report, noun="leads merged", total=contacts.row_count)
-        for first, last in ranges:
-            publishable = gathered or _gather(*given, (first, last), now)
-            query_id = _merge(session, dialect, publication, publishable, now)
+        for part in ranges:
+            publishable = gathered or _gather(*given, part, now)
+            query_id = merge(session, dialect, publication, publishable, now)
             failpoints.reached("master.merged_range")
             flags.update(_count_flags(session, publishable))
             if gathered is None:
                 session.drop_stage(publishable)
-            progress.add(min(last - first, contacts.row_count - progress.done))
+            progress.add(part.leads)
         published = _count(session, contacts, publication, flags, query_id)
         failpoints.reached("master.before_commit")
     failpoints.reached("master.after_commit")
@@ -194,16 +174,24 @@ def _require_contacts_of(leads: Slice, contacts: Slice) -> None:
         )
 
 
-def _lead_ranges(session: Session, contacts: Slice) -> list[tuple[int, int]]:
-    """Bounds of lead numbers, first excluded, last included, of so many leads as the engine can take at a time."""
+def _lead_ranges(session: Session, leads: Slice, contacts: Slice) -> list[_LeadRange]:
+    """So many leads each as the engine can take at a time, of which wide ones are fewer."""
     if session.leads_at_a_time is None:
-        return [(0, _ALL)]
-    last = session.rows(
-        f"SELECT COALESCE(MAX(lead_number), 0) FROM {ENRICHED_CONTACTS.full_name} WHERE {contacts.where}",
-        contacts.params,
-    )[0][0]
-    step = session.leads_at_a_time
-    return [(first, min(first + step, last)) for first in range(0, last, step)] if last else [(0, 0)]
+        return [_LeadRange(0, _ALL, contacts.row_count)]
+    ranges = [_LeadRange(0, 0, 0)]
+    gathered = 0
+    for lowest, count, characters in session.rows(
+        _SIZES.format(leads=leads.where, contacts=contacts.where), [*leads.params, *contacts.params]
+    ):
+        now = ranges[-1]
+        last = lowest + _COUNTED_AT_A_TIME
+        gathered += characters or 0
+        if now.leads + count <= session.leads_at_a_time and gathered <= _TEXT_AT_A_TIME:
+            ranges[-1] = _LeadRange(now.after, last, now.leads + count)
+        else:
+            ranges.append(_LeadRange(lowest, last, count))
+            gathered = characters or 0
+    return ranges
 
 
 def _gather(
@@ -212,15 +200,17 @@ def _gather(
     leads: Slice,
     contacts: Slice,
     publication: Publication,
-    bounds: tuple[int, int],
+    part: _LeadRange,
     now: datetime,
 ) -> str:
     """The publishable leads of a range in a temporary stage."""
-    verdicts = session.create_stage_as("slice_verdicts", _VERDICTS, [*contacts.params, *bounds] * len(_SLOTS))
-    known_ids = session.create_stage_as("known_ids", _KNOWN_IDS, [publication.partition_key, *contacts.params, *bounds])
+    verdicts = session.create_stage_as("slice_verdicts", _VERDICTS, [*contacts.params, *part.bounds] * len(_SLOTS))
+    known_ids = session.create_stage_as(
+        "known_ids", _KNOWN_IDS, [publication.partition_key, *contacts.params, *part.bounds]
+    )
     query = publishable_query(dialect, verdicts, known_ids)
     publishable = session.create_stage_as(
-        "publishable", query, _publishable_params(leads, contacts, publication, bounds, now)
+        "publishable", query, _publishable_params(leads, contacts, publication, part, now)
     )
     session.drop_stage(verdicts)
     session.drop_stage(known_ids)
@@ -234,7 +224,7 @@ def _gather_at_once(
     leads: Slice,
     contacts: Slice,
     publication: Publication,
-    bounds: tuple[int, int],
+    part: _LeadRange,
     now: datetime,
 ) -> str:
     """The same in one statement, for an engine that has the memory."""
@@ -243,52 +233,15 @@ def _gather_at_once(
         "publishable",
         f"WITH slice_verdicts AS ({_VERDICTS}), known_ids AS ({_KNOWN_IDS}), {query}",
         [
-            *[*contacts.params, *bounds] * len(_SLOTS),
+            *[*contacts.params, *part.bounds] * len(_SLOTS),
             publication.partition_key,
             *contacts.params,
-            *bounds,
-            *_publishable_params(leads, contacts, publication, bounds, now),
+            *part.bounds,
+            *_publishable_params(leads, contacts, publication, part, now),
         ],
     )
     failpoints.reached("master.gathered")
     return publishable
-
-
-def _merge(session: Session, dialect: Dialect, publication: Publication, stage: str, now: datetime) -> str | None:
-    """Publish the leads of a stage; return the engine's id of the statement that did."""
-    part = f"SELECT * FROM {stage}"
-    partition_and_time = [publication.partition_key, now]
-    session.execute(_CLAIM_PEOPLE.format(publishable=part), [*partition_and_time, *partition_and_time])
-    owned = _OWNED.format(publishable=part)
-    session.execute(
-        merge_statement(dialect, owned),
-        [publication.run_id, publication.job_name, publication.partition_key, publication.title, now],
-    )
-    query_id = session.query_id
-    session.execute(_MERGE_IDENTITIES.format(owned=owned), [publication.partition_key, publication.partition_key])
-    session.execute(_UNSETTLE.format(owned=owned), [publication.partition_key])
-    return query_id
-
-
-def merge_statement(dialect: Dialect, source: str) -> str:
-    """The MERGE; ``source`` gives at most one row a record_id."""
-    given = {
-        "job_id": "?",
-        "job_name": "?",
-        "table_id": "?",
-        "table_title": "?",
-        "processed_at": "?",
-        "additional_data": dialect.to_json("o.additional_data"),
-    }
-    columns = ", ".join(f"{given.get(name, 'o.' + name)} AS {name}" for name in MASTER.column_names)
-    updates = ", ".join(f"{name} = s.{name}" for name in MASTER.column_names if name != "record_id")
-    names = ", ".join(MASTER.column_names)
-    values = ", ".join(f"s.{name}" for name in MASTER.column_names)
-    return (
-        f"MERGE INTO {MASTER.full_name} AS t USING (SELECT {columns} FROM ({source}) AS o) AS s "
-        f"ON t.record_id = s.record_id WHEN MATCHED THEN UPDATE SET {updates} "
-        f"WHEN NOT MATCHED THEN INSERT ({names}) VALUES ({values})"
-    )
 
 
 def computed_record_id(dialect: Dialect, partition_key: str, person_key: str) -> str:
@@ -326,7 +279,7 @@ FROM f
 
 
 def _publishable_params(
-    leads: Slice, contacts: Slice, publication: Publication, bounds: tuple[int, int], now: datetime
+    leads: Slice, contacts: Slice, publication: Publication, part: _LeadRange, now: datetime
 ) -> list[object]:
     constants = orjson.dumps(
         {"script_hash": publication.script_hash, "purpose": publication.purpose, "run_id": publication.run_id}
@@ -335,7 +288,7 @@ def _publishable_params(
         *flag_params(now),
         leads.run_id,
         *contacts.params,
-        *bounds,
+        *part.bounds,
         constants[1:-1],
     ]
 
@@ -389,7 +342,7 @@ HAVING COUNT(*) > 1 AND MAX(CASE WHEN job_id = ? THEN 1 ELSE 0 END) = 1
 
 def _count_flags(session: Session, publishable: str) -> dict[str, int]:
     """The leads of a stage that were published, and what their flags are; fields of ``Published``."""
-    owned = _OWNED.format(publishable=f"SELECT * FROM {publishable}")
+    owned = OWNED.format(publishable=f"SELECT * FROM {publishable}")
     phones = [f"o.phone_{i}" for i in _SLOTS]
     no_phone = " AND ".join(f"{phone} IS NULL" for phone in phones)
     counted = {

@@ -36,8 +36,8 @@ PAGE_ROWS: Final = 10_000
 """Rows that are rewritten at a time; their additional data may be long."""
 CANDIDATES_AT_ONCE: Final = 300_000
 """Record ids of rows that may change, in memory at a time."""
-ROWS_AT_ONCE: Final = 3
-"""So many times what the engine can publish are compared at once: phones and flags are all it reads of a row."""
+COMPARED_AT_ONCE: Final = 30_000
+"""Rows whose flags the embedded engine computes and compares in one statement."""
 UPDATED_AT_ONCE: Final = 30_000
 """Rows that one transaction updates."""
 
@@ -249,9 +249,9 @@ def bring_up_to_date(
     total = Updated()
     with warehouse.session() as session:
         total.rows = count_rows(session)
-        at_once = session.leads_at_a_time
-    for candidates in [None] if at_once is None else _candidates(warehouse, now):
-        found = _find_changed(warehouse, candidates, (at_once or 0) * ROWS_AT_ONCE, now)
+        all_at_once = session.leads_at_a_time is None
+    for candidates in [None] if all_at_once else _candidates(warehouse, now):
+        found = _find_changed(warehouse, candidates, now)
         yield total
         for _ in update_in_lots(warehouse, found, rewrite, total, now=now):
             yield total
@@ -272,14 +272,13 @@ def update_in_lots(
         yield
 
 
-def _find_changed(
-    warehouse: Warehouse, candidates: pa.ChunkedArray | None, at_once: int, now: datetime
-) -> pa.ChunkedArray:
+def _find_changed(warehouse: Warehouse, candidates: pa.ChunkedArray | None, now: datetime) -> pa.ChunkedArray:
     """The record ids of those rows whose flags, reasons or second visits are other ones; None asks of all at once."""
     if candidates is None:
         parts = [None]
     else:
-        parts = [candidates.slice(first, at_once) for first in range(0, len(candidates), at_once)]
+        starts = range(0, len(candidates), COMPARED_AT_ONCE)
+        parts = [candidates.slice(first, COMPARED_AT_ONCE) for first in starts]
     found: list[pa.Array] = []
     for keys in parts:
         with warehouse.session() as session, _gathered_state(session, keys, now) as state:
