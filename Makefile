@@ -46,7 +46,7 @@ tests: $(STAMP)
 	@$(BIN)/pytest -n $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )) --dist worksteal -m "not long and not live" -q
 
 test-long: $(STAMP) ## the tests that take longer than make test allows
-	@$(BIN)/pytest -n auto --dist worksteal -m long -q --timeout 3600
+	@$(BIN)/pytest -n $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )) --dist worksteal -m long -q --timeout 3600
 
 bench: $(STAMP) ## measure speed and memory, figures in bench-results/; CASES="overhead start_up" REPEAT=1 for less
 	@$(BIN)/python -m leadscrub_pipeline_tests.bench $(CASES) $(if $(REPEAT),--repeat $(REPEAT))
