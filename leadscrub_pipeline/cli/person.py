@@ -85,7 +85,8 @@ def erase(
     Not reached, so see to them yourself: backups of ledger and warehouse (leadscrub ledger backup and your own), files
     exported earlier, the vendor, and your source tables, from which a run with already_processed: include takes the
     name and address into RAW_LEADS again. SQLite overwrites what was blanked; the embedded warehouse is checkpointed,
-    but pages that it no longer uses keep their old bytes until it uses them again; PostgreSQL keeps them until VACUUM.
+    but its file may keep the bytes of rows that were deleted or written anew until it uses their place again;
+    PostgreSQL keeps them until VACUUM.
     """
     wanted = _wanted(record_id, phone, Person(first_name or "", last_name or "", address or "", city, state, zip_code))
     if not yes:

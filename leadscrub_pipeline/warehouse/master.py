@@ -1,6 +1,7 @@
-"""Publishing: one MERGE into MASTER_PROCESSED_DB, with flags taken from unexpired verdicts only.
+"""Publishing: one transaction that merges into MASTER_PROCESSED_DB, with flags taken from unexpired verdicts only.
 
-How verdicts become flags stands in flags.py, and checking again what is published in rescrub.py.
+How verdicts become flags stands in flags.py, how leads become rows in merging.py, and checking again what is published
+in rescrub.py.
 """
 
 from collections import Counter
@@ -40,10 +41,10 @@ from leadscrub_pipeline.warehouse.slices import LEADS_RUN, Slice, require_unchan
 _SLOTS: Final = (1, 2, 3)
 _ALL: Final = 2**53
 """No lead has a number like this."""
-_COUNTED_AT_A_TIME: Final = 1_000
-"""Leads whose texts are measured as one, so the fewest that are merged at a time."""
+_COUNTED_AT_A_TIME: Final = 100
+"""Lead numbers whose texts are measured as one: no part divides them."""
 _TEXT_AT_A_TIME: Final = 24_000_000
-"""Characters of additional data and contacts that are merged at a time; three times as many do not fit into 256 MB."""
+"""Bytes of additional data and contacts that are merged at a time; three times as many do not fit into 256 MB."""
 _MASTER_ROWS: Final = "rows of the master table"
 _DOUBLE_ROWS: Final = "rows with the record id of another"
 
@@ -63,7 +64,7 @@ class Published:
     dnc_unknown: int
     master_rows: int
     query_id: str | None
-    """Of the MERGE, or of the last of them."""
+    """Of the MERGE, where the engine names its statements."""
     double_rows: int
     """Record ids of rows that this run wrote and that other rows of the partition have, too; always 0."""
 
@@ -99,11 +100,11 @@ GROUP BY k.person_key
 
 _SIZES: Final = f"""
 SELECT CAST(FLOOR((lead_number - 1) / {_COUNTED_AT_A_TIME}) * {_COUNTED_AT_A_TIME} AS BIGINT) AS lowest,
-  SUM(leads) AS leads, SUM(characters) AS characters
+  SUM(leads) AS leads, SUM(bytes) AS bytes
 FROM (
-  SELECT lead_number, 0 AS leads, LENGTH(additional) AS characters FROM {RAW_LEADS.full_name} WHERE {{leads}}
+  SELECT lead_number, 0 AS leads, BIT_LENGTH(additional) / 8 AS bytes FROM {RAW_LEADS.full_name} WHERE {{leads}}
   UNION ALL
-  SELECT lead_number, 1 AS leads, LENGTH(contact) AS characters FROM {ENRICHED_CONTACTS.full_name} WHERE {{contacts}}
+  SELECT lead_number, 1 AS leads, BIT_LENGTH(contact) / 8 AS bytes FROM {ENRICHED_CONTACTS.full_name} WHERE {{contacts}}
 ) AS sizes
 GROUP BY 1
 ORDER BY 1
@@ -117,6 +118,7 @@ class _LeadRange(NamedTuple):
     """The lead number before the first one."""
     last: int
     leads: int
+    """Those whose people have an outcome of whatever kind."""
 
     @property
     def bounds(self) -> tuple[int, int]:
@@ -175,23 +177,22 @@ def _require_contacts_of(leads: Slice, contacts: Slice) -> None:
 
 
 def _lead_ranges(session: Session, leads: Slice, contacts: Slice) -> list[_LeadRange]:
-    """So many leads each as the engine can take at a time, of which wide ones are fewer."""
+    """So many leads each as the engine can take at a time; of wide ones these are fewer."""
     if session.leads_at_a_time is None:
         return [_LeadRange(0, _ALL, contacts.row_count)]
-    ranges = [_LeadRange(0, 0, 0)]
-    gathered = 0
-    for lowest, count, characters in session.rows(
+    ranges: list[_LeadRange] = []
+    text = 0
+    for lowest, count, size in session.rows(
         _SIZES.format(leads=leads.where, contacts=contacts.where), [*leads.params, *contacts.params]
     ):
-        now = ranges[-1]
         last = lowest + _COUNTED_AT_A_TIME
-        gathered += characters or 0
-        if now.leads + count <= session.leads_at_a_time and gathered <= _TEXT_AT_A_TIME:
-            ranges[-1] = _LeadRange(now.after, last, now.leads + count)
+        text += size or 0
+        if ranges and ranges[-1].leads + count <= session.leads_at_a_time and text <= _TEXT_AT_A_TIME:
+            ranges[-1] = _LeadRange(ranges[-1].after, last, ranges[-1].leads + count)
         else:
             ranges.append(_LeadRange(lowest, last, count))
-            gathered = characters or 0
-    return ranges
+            text = size or 0
+    return ranges or [_LeadRange(0, 0, 0)]
 
 
 def _gather(

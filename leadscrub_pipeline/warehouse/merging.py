@@ -72,8 +72,8 @@ UPDATE {PUBLISHED_IDENTITIES.full_name} SET settled = FALSE
 WHERE partition_key = ? AND settled AND person_key IN (SELECT person_key FROM ({{owned}}) AS o WHERE NOT o.settled)
 """
 
-# The same three for an engine that writes rows anew. An older system may have given several rows one record id:
-# they stay as many as they were.
+# People, rows and identities for an engine that writes them anew. An older system may have given several rows one
+# record id: they stay as many as they were, and columns that somebody added keep their values.
 _CLAIMED: Final = f"""
 SELECT s.person_key, {_kept("key_version", "outcome", "looked_up_at", "expires_at")}, s.record_id,
   CAST(? AS VARCHAR) AS partition_key, CAST(? AS TIMESTAMP) AS published_at
@@ -82,13 +82,14 @@ LEFT JOIN {PERSON_CACHE.full_name} AS t ON t.person_key = s.person_key
 WHERE t.record_id IS NULL OR t.record_id = s.record_id
 """
 _DELETE_PEOPLE: Final = f"""
-DELETE FROM {PERSON_CACHE.full_name} AS t USING {{claimed}} AS s WHERE t.person_key = s.person_key
+DELETE FROM {PERSON_CACHE.full_name} AS t USING {{claimed}} AS s
+WHERE t.person_key = s.person_key AND (t.record_id IS NULL OR t.record_id = s.record_id)
 """
 _INSERT_PEOPLE: Final = f"""
 INSERT INTO {PERSON_CACHE.full_name} ({_PEOPLE_COLUMNS}) SELECT {_PEOPLE_COLUMNS} FROM {{claimed}}
 """
 _REPLACED: Final = f"""
-SELECT t.record_id FROM ({{owned}}) AS s JOIN {MASTER.full_name} AS t ON t.record_id = s.record_id
+SELECT t.record_id{{added}} FROM ({{owned}}) AS s JOIN {MASTER.full_name} AS t ON t.record_id = s.record_id
 """
 _DELETE_ROWS: Final = f"""
 DELETE FROM {MASTER.full_name} AS t WHERE t.record_id IN (SELECT record_id FROM {{replaced}})
@@ -107,17 +108,21 @@ FROM ({{owned}}) AS s
 
 
 def merge(session: Session, dialect: Dialect, publication: Publication, stage: str, now: datetime) -> str | None:
-    """Publish the leads of a stage, which has a person at most once; return the id of the statement that did."""
-    part = f"SELECT * FROM {stage}"
-    owned = OWNED.format(publishable=part)
+    """Publish the leads of a stage, which has no person and no record id twice.
+
+    Returns:
+        The id of the statement that did, where the engine names its statements.
+    """
+    publishable = f"SELECT * FROM {stage}"
+    owned = OWNED.format(publishable=publishable)
     if session.replaces_by_delete:
-        _replace_people(session, part, publication, now)
+        _replace_people(session, publishable, publication, now)
         _replace_rows(session, dialect, owned, publication, now)
         for statement in (_DELETE_IDENTITIES, _INSERT_IDENTITIES):
             session.execute(statement.format(owned=owned), [publication.partition_key])
         query_id = None
     else:
-        session.execute(_CLAIM_PEOPLE.format(publishable=part), [publication.partition_key, now] * 2)
+        session.execute(_CLAIM_PEOPLE.format(publishable=publishable), [publication.partition_key, now] * 2)
         session.execute(_merge_statement(dialect, owned), _row_params(publication, now))
         query_id = session.query_id
         session.execute(_MERGE_IDENTITIES.format(owned=owned), [publication.partition_key] * 2)
@@ -135,15 +140,23 @@ def _replace_people(session: Session, publishable: str, publication: Publication
 
 
 def _replace_rows(session: Session, dialect: Dialect, owned: str, publication: Publication, now: datetime) -> None:
-    replaced = session.create_stage_as("replaced", _REPLACED.format(owned=owned))
+    added = added_columns(session)
+    kept = "".join(f", t.{name}" for name in added)
+    replaced = session.create_stage_as("replaced", _REPLACED.format(owned=owned, added=kept))
     session.execute(_DELETE_ROWS.format(replaced=replaced))
-    names = ", ".join(MASTER.column_names)
+    names = ", ".join([*MASTER.column_names, *added])
     session.execute(
-        f"INSERT INTO {MASTER.full_name} ({names}) SELECT {_row_columns(dialect)} "
+        f"INSERT INTO {MASTER.full_name} ({names}) SELECT {_row_columns(dialect)}{kept} "
         f"FROM ({owned}) AS o LEFT JOIN {replaced} AS t ON t.record_id = o.record_id",
         _row_params(publication, now),
     )
     session.drop_stage(replaced)
+
+
+def added_columns(session: Session) -> list[str]:
+    """Columns of the master table that somebody added to ours, quoted."""
+    found = session.found_columns().get((MASTER.schema, MASTER.name), {})
+    return ['"' + name.replace('"', '""') + '"' for name in found if name not in MASTER.column_names]
 
 
 def _row_columns(dialect: Dialect) -> str:

@@ -50,7 +50,7 @@ class Session(Protocol):
     """One connection. Timestamps go in and come out as naive UTC."""
 
     leads_at_a_time: int | None
-    """So many leads one statement can take in the memory it has; None for any number."""
+    """So many leads, if they are not wide, one statement can take in the memory it has; None for any number."""
     load_rows: int
     """So many rows are worth a load of their own: gather them before ``load``."""
     replaces_by_delete: bool

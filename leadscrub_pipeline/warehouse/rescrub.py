@@ -29,6 +29,7 @@ from leadscrub_pipeline.warehouse.flags import (
     utc_text,
 )
 from leadscrub_pipeline.warehouse.master import computed_record_id
+from leadscrub_pipeline.warehouse.merging import added_columns
 from leadscrub_pipeline.warehouse.protocol import Dialect, Session, Warehouse
 from leadscrub_pipeline.warehouse.schema import MASTER, PHONE_VERDICTS, PUBLISHED_IDENTITIES
 
@@ -380,9 +381,10 @@ def _merge(session: Session, dialect: Dialect, staged: str, total: Updated) -> i
     names = ", ".join(f"s.{name}" for name in _STAGED.names if name not in ("row_number", "additional_data"))
     renewed = f"SELECT {names}, {dialect.to_json('s.additional_data')} AS additional_data FROM {staged} AS s"
     if session.replaces_by_delete:
-        columns = ", ".join(f"{'s' if name in _RENEWED else 'm'}.{name}" for name in MASTER.column_names)
+        all_names = [*MASTER.column_names, *added_columns(session)]
+        columns = ", ".join(f"{'s' if name in _RENEWED else 'm'}.{name}" for name in all_names)
         session.execute(
-            f"INSERT INTO {MASTER.full_name} ({', '.join(MASTER.column_names)}) "
+            f"INSERT INTO {MASTER.full_name} ({', '.join(all_names)}) "
             f"SELECT {columns} FROM ({renewed}) AS s JOIN {MASTER.full_name} AS m ON {same_row} WHERE {is_same}"
         )
         # What was inserted just now has another text.
