@@ -152,6 +152,17 @@ def test_many_pages_and_many_transactions_give_what_one_gives(
     assert [found[record_id(number)]["phone_1_in_dnc"] for number in range(40)] == [True, False] * 20
 
 
+def test_a_column_that_somebody_added_keeps_its_values(warehouse: DuckdbWarehouse) -> None:
+    listed = [verdict_row(phone(1), "dnc", "listed"), verdict_row(phone(1), "ccc")]
+    store(warehouse, [master_row(1, [phone(1)])], listed)
+    with warehouse.session() as session:
+        session.execute(f"ALTER TABLE {MASTER.full_name} ADD COLUMN called_by VARCHAR")
+        session.execute(f"UPDATE {MASTER.full_name} SET called_by = 'Ada'")
+    assert bring(warehouse).updated == 1
+    with warehouse.session() as session:
+        assert session.rows(f"SELECT phone_1_in_dnc, called_by FROM {MASTER.full_name}") == [(True, "Ada")]
+
+
 def test_a_row_that_is_published_or_erased_while_its_new_flags_are_written_is_left_alone(
     warehouse: DuckdbWarehouse,
 ) -> None:
