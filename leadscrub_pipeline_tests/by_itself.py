@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 
 from leadscrub_pipeline_tests.cli_deployment import Deployment
-from leadscrub_pipeline_tests.dagster_ui import wait_until
+from leadscrub_pipeline_tests.dagster_ui import cancel_backfill, wait_until
 
 
 @dataclass
@@ -45,6 +45,21 @@ class Served:
     def backfill(self, backfill_id: str) -> str | None:
         backfill = self.instance.get_backfill(backfill_id)
         return None if backfill is None else str(backfill.status.value)
+
+    def cancel_backfill(self, url: str, backfill_id: str) -> None:
+        """Cancel a backfill as somebody does who looks whether it took, and wait for its end.
+
+        Dagster's daemon notes how far a backfill is with the status that it read before (execute_job_backfill_iteration
+        in 1.13), so a cancel in between is lost and the backfill goes on.
+        """
+
+        def is_cancelled() -> bool:
+            status = self.backfill(backfill_id)
+            if status == "REQUESTED":
+                cancel_backfill(url, backfill_id)
+            return status == "CANCELED"
+
+        wait_until(is_cancelled)
 
     def evaluations(self, run_id: str) -> dict[str, Any]:
         """Each check of a run by name."""

@@ -16,7 +16,6 @@ from leadscrub_pipeline.simulators import Fault
 from leadscrub_pipeline_tests.by_itself import Served
 from leadscrub_pipeline_tests.cli_deployment import deployment_in
 from leadscrub_pipeline_tests.dagster_ui import (
-    cancel_backfill,
     launch,
     launch_backfill,
     served,
@@ -84,8 +83,7 @@ def test_it_runs_by_itself(here: Served) -> None:
 def _a_backfill_is_cancelled(here: Served, url: str) -> str:
     backfill_id = launch_backfill(url, *BACKFILLED)
     wait_until(lambda: any(here.runs(key) for key in BACKFILLED))
-    cancel_backfill(url, backfill_id)
-    wait_until(lambda: here.backfill(backfill_id) == "CANCELED")
+    here.cancel_backfill(url, backfill_id)
     return backfill_id
 
 
