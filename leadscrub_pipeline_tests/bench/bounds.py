@@ -36,7 +36,7 @@ class Bound:
         return None if not other else own / other
 
 
-_LIST: Final = ("rows", 45_000_000)
+_LIST: Final = ("rows", 50_000_000)
 """Numbers are drawn, and some twice."""
 
 BOUNDS: Final = (

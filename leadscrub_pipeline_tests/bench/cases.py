@@ -72,6 +72,7 @@ CASES: Final[Mapping[str, Callable[[], dict[str, float]]]] = {
     "duckdb_merge": _case_of("merge_cases", "duckdb_merge"),
     "snowflake_merge": _case_of("merge_cases", "snowflake_merge"),
     "dnc_list": _case_of("dnc_cases", "dnc_list"),
+    "dnc_commands": _case_of("dnc_command_cases", "dnc_commands"),
     "rescrub_after_list_change": _case_of("rescrub_cases", "rescrub_after_list_change"),
     "sensor_ticks": _case_of("sensor_cases", "sensor_ticks"),
     "overhead": overhead,

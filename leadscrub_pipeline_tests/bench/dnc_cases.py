@@ -41,7 +41,7 @@ def dnc_list() -> dict[str, float]:
     which ``read_cold_mb_a_second`` beside ``read_warm_mb_a_second`` shows.
     """
     with bench_folder() as folder:
-        rows = _write_text(folder / "full.txt", ROWS)
+        rows = write_text(folder / "full.txt", ROWS)
         figures: dict[str, float] = {"rows": rows}
         path = folder / "dnc.sqlite"
         tell(f"a list of {rows:,} numbers is built from text")
@@ -161,11 +161,7 @@ def _updating(folder: Path, path: Path) -> dict[str, float]:
     from leadscrub_pipeline.dnc.build_rules import Order  # noqa: PLC0415
     from leadscrub_pipeline.dnc.building import build  # noqa: PLC0415
 
-    rng = np.random.default_rng(8)
-    at = f"{obtained(2) - DAY / 2:%Y-%m-%dT%H:%M:%S}"
-    numbers = np.unique(_some(rng, int(ROWS * _CHANGED_SHARE)))
-    lines = [f"{number},{at},{'AD'[place % 2]}\n" for place, number in enumerate(numbers.tolist())]
-    (folder / "changes.txt").write_text("".join(lines))
+    write_changes(folder / "changes.txt")
     started = time.perf_counter()
     built = build(path, Order("changes", (folder / "changes.txt",), obtained(2)), limits())
     seconds = time.perf_counter() - started
@@ -174,6 +170,14 @@ def _updating(folder: Path, path: Path) -> dict[str, float]:
         "update_changes": built.added + built.removed,
         "kept_version_kb": path.with_name("dnc.sqlite.versions").stat().st_size / 1e3,
     }
+
+
+def write_changes(path: Path) -> None:
+    """A change list of the day after the full one: a thousandth of the numbers, half of them added."""
+    rng = np.random.default_rng(8)
+    at = f"{obtained(2) - DAY / 2:%Y-%m-%dT%H:%M:%S}"
+    numbers = np.unique(_some(rng, int(ROWS * _CHANGED_SHARE)))
+    path.write_text("".join(f"{number},{at},{'AD'[place % 2]}\n" for place, number in enumerate(numbers.tolist())))
 
 
 def _in_999(connection: sqlite3.Connection, numbers: npt.NDArray[np.int64]) -> int:
@@ -193,17 +197,15 @@ def _some(rng: np.random.Generator, count: int) -> npt.NDArray[np.int64]:
     return codes * 10_000_000 + rng.integers(2_000_000, 10_000_000, count)
 
 
-def _write_text(path: Path, rows: int) -> int:
-    """The list as the FTC hands it out: by area code, ascending. Say how many numbers it has."""
+def write_text(path: Path, rows: int) -> int:
+    """The list as the FTC hands it out: by area code, ascending. Say how many numbers it has: at least ``rows``."""
     rng = np.random.default_rng(6)
-    each = rows // len(_CODES)
-    written = 0
+    each = -(-rows // len(_CODES))
     with path.open("wb") as file:
         for code in _CODES:
-            lines = np.unique(rng.integers(2_000_000, 10_000_000, each))
-            file.write(text_of(code, lines))
-            written += len(lines)
-    return written
+            drawn = np.unique(rng.integers(2_000_000, 10_000_000, each + each // 20 + 100))
+            file.write(text_of(code, np.delete(drawn, rng.choice(len(drawn), len(drawn) - each, replace=False))))
+    return each * len(_CODES)
 
 
 def text_of(code: int, lines: npt.NDArray[np.int64]) -> bytes:
