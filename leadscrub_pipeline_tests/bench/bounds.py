@@ -37,7 +37,6 @@ class Bound:
 
 
 _LIST: Final = ("rows", 50_000_000)
-"""Numbers are drawn, and some twice."""
 
 BOUNDS: Final = (
     Bound(

@@ -203,8 +203,8 @@ def write_text(path: Path, rows: int) -> int:
     each = -(-rows // len(_CODES))
     with path.open("wb") as file:
         for code in _CODES:
-            drawn = np.unique(rng.integers(2_000_000, 10_000_000, each + each // 20 + 100))
-            file.write(text_of(code, np.delete(drawn, rng.choice(len(drawn), len(drawn) - each, replace=False))))
+            drawn = rng.choice(8_000_000, each, replace=False, shuffle=False) + 2_000_000
+            file.write(text_of(code, np.sort(drawn)))
     return each * len(_CODES)
 
 
