@@ -120,7 +120,7 @@ def sparse_leads(drawn: random.Random, count: int, highest: int) -> list[Lead]:
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize(("at_a_time", "characters"), [(700, 10**9), (10**9, 500_000), (1, 1)])
+@pytest.mark.parametrize(("at_a_time", "characters"), [(230, 10**9), (10**9, 160_000), (1, 1)])
 def test_everyone_is_published_once_however_many_fit(
     warehouse: DuckdbWarehouse,
     monkeypatch: pytest.MonkeyPatch,
@@ -132,14 +132,14 @@ def test_everyone_is_published_once_however_many_fit(
     monkeypatch.setattr(DuckdbSession, "leads_at_a_time", at_a_time)
     monkeypatch.setattr(master, "_TEXT_AT_A_TIME", characters)
     drawn = random.Random(seed)
-    leads = sparse_leads(drawn, 900, drawn.choice([900, 5_000, 9_001]))
-    # Bounds fall between two thousands.
-    leads += [Lead(number) for number in (10_000, 10_001, 11_000, 11_001, 12_000)]
+    leads = sparse_leads(drawn, 300, drawn.choice([300, 1_700, 3_001]))
+    # Bounds fall between two hundreds.
+    leads += [Lead(number) for number in (4_000, 4_001, 4_100, 4_101, 4_200)]
     store(warehouse, leads)
     monkeypatch.setattr(master, "Progress", partial(Progress, every=0))
     told = publish(warehouse)
     assert len(told) == parts.count("master.merged_range") > 1
-    assert told[-1].startswith("905 of 905")
+    assert told[-1].startswith("305 of 305")
     assert_everyone_once(warehouse, leads)
 
 
@@ -163,7 +163,7 @@ def test_once_more_changes_the_rows_and_nobody_elses(
     warehouse: DuckdbWarehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(DuckdbSession, "leads_at_a_time", 1)
-    leads = [Lead(number) for number in range(1, 2_500)]
+    leads = [Lead(number) for number in range(1, 450)]
     store(warehouse, leads)
     publish(warehouse)
     before = {table: rows_of(warehouse, table, "person_key") for table in (PERSON_CACHE, PUBLISHED_IDENTITIES)}
