@@ -112,7 +112,7 @@ def _figures_of(case: str) -> Mapping[str, float] | None:
 
 def _show(figures: Mapping[str, Mapping[str, float]]) -> int:
     """Print what was measured; say how many bounds were missed."""
-    table = Table(title="Medians")
+    table = Table(title="Bounds (medians)")
     for name in ("measured", "value", "at most", ""):
         table.add_column(name, justify="right" if name in ("value", "at most") else "left")
     missed = 0
@@ -134,7 +134,8 @@ def _show(figures: Mapping[str, Mapping[str, float]]) -> int:
             everything.add_row(case, figure, number(value))
     out = Console()
     out.print(everything)
-    out.print(table)
+    if table.row_count:
+        out.print(table)
     return missed
 
 
