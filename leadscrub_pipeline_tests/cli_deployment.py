@@ -4,14 +4,15 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import psutil
 import pytest
 from typer.testing import CliRunner
 
@@ -108,7 +109,7 @@ class Deployment:
 def started(
     *arguments: str, environment: Mapping[str, str], program: Sequence[str] = (PROGRAM,)
 ) -> Iterator[subprocess.Popen[str]]:
-    """The installed command in a process of its own, which ends with the block at the latest."""
+    """The installed command in a process of its own, which ends with the block at the latest, and all it started."""
     outer = {name: value for name, value in os.environ.items() if name.lower() not in Settings.model_fields}
     process = subprocess.Popen(
         [*program, *arguments],
@@ -121,7 +122,23 @@ def started(
         try:
             yield process
         finally:
+            left: list[psutil.Process] = []
+            if process.poll() is None:
+                left = psutil.Process(process.pid).children(recursive=True)
             process.kill()
+            for one in left:
+                with suppress(psutil.NoSuchProcess):
+                    one.kill()
+
+
+def running(processes: Iterable[psutil.Process], program: str) -> list[psutil.Process]:
+    """Those that run the program; one that has ended since it was found is none of them."""
+    found = []
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            if program in " ".join(process.cmdline()[:2]):
+                found.append(process)
+    return found
 
 
 @contextmanager

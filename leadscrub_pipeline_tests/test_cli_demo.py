@@ -22,7 +22,7 @@ from leadscrub_pipeline.cli.app import app
 from leadscrub_pipeline.cli.demo_home import demo_deployment
 from leadscrub_pipeline.errors import UnavailableError
 from leadscrub_pipeline.settings import Settings, load_settings
-from leadscrub_pipeline_tests.cli_deployment import started
+from leadscrub_pipeline_tests.cli_deployment import running, started
 from leadscrub_pipeline_tests.sums import check_sums
 
 
@@ -132,6 +132,33 @@ def test_a_port_that_somebody_takes_while_the_webserver_loads_is_not_taken_for_o
         socket.create_connection((dev.HOST, port), timeout=5).close()
 
 
+@pytest.mark.parametrize("ends", [1, 3])
+def test_a_webserver_that_ended_of_a_port_that_is_free_again_is_started_again_but_not_for_ever(
+    ends: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = dev._bound(0)
+    with ExitStack() as stack:
+        started_with: list[int] = []
+
+        def start(_: Settings, port: int) -> dev.Child:
+            started_with.append(port)
+            program = "raise SystemExit(1)" if len(started_with) <= ends else _SLOW_SERVER
+            return dev.Child(
+                "ui", stack.enter_context(_ended(subprocess.Popen([sys.executable, "-c", program, str(port)])))
+            )
+
+        monkeypatch.setattr(dev, "_webserver", start)
+        children: list[dev.Child] = []
+        if ends == 3:
+            with pytest.raises(UnavailableError, match="ui ended 3 times"):
+                dev._start_ui(children, Settings(_env_file=None), free, [])
+            assert (children, started_with) == ([], [free] * 3)
+            return
+        assert dev._start_ui(children, Settings(_env_file=None), free, []) == free
+        assert [child.process.poll() for child in children] == [None]
+        assert started_with == [free] * 2
+
+
 @contextmanager
 def _ended(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
     try:
@@ -164,12 +191,13 @@ def test_a_fault_that_cannot_be_had_is_a_usage_error(fault: str) -> None:
 def wait_for_ui(process: subprocess.Popen[str]) -> str:
     assert process.stderr is not None
     deadline = time.monotonic() + 180
+    told: list[str] = []
     while time.monotonic() < deadline:
-        line = process.stderr.readline()
-        if "Dagster's UI: " in line:
-            return line.split()[2]
-        assert process.poll() is None, line
-    raise AssertionError("the UI did not come")
+        told.append(process.stderr.readline())
+        if "Dagster's UI: " in told[-1]:
+            return told[-1].split()[2]
+        assert process.poll() is None, told
+    raise AssertionError(f"the UI did not come: {told}")
 
 
 @pytest.mark.long
@@ -185,7 +213,8 @@ def test_dev_serves_the_demo_and_ends_with_all_its_children(how: str, tmp_path: 
         if how == "SIGTERM":
             process.send_signal(signal.SIGTERM)
         else:
-            next(child for child in family if "dagster-daemon" in " ".join(child.cmdline())).kill()
+            (daemon,) = running(family, "dagster-daemon")
+            daemon.kill()
         _, err = process.communicate(timeout=90)
     assert process.returncode == (0 if how == "SIGTERM" else 1), err
     assert ("ended by itself" in err) == (how != "SIGTERM")

@@ -15,7 +15,7 @@ from leadscrub_pipeline.domain.people import Person
 from leadscrub_pipeline.pools import POOL_LIMITS
 from leadscrub_pipeline.simulators.contacts import Match
 from leadscrub_pipeline_tests.by_itself import Served, ledger_rows
-from leadscrub_pipeline_tests.cli_deployment import deployment_in
+from leadscrub_pipeline_tests.cli_deployment import deployment_in, running
 from leadscrub_pipeline_tests.dagster_ui import (
     launch,
     launch_backfill,
@@ -140,7 +140,6 @@ def _ends_well(here: Served, url: str) -> None:
 
 
 def _kill_the_daemon() -> None:
-    mine = psutil.Process().children(recursive=True)
-    (daemon,) = [one for one in mine if "dagster-daemon" in " ".join(one.cmdline())[:200]]
+    (daemon,) = running(psutil.Process().children(recursive=True), "dagster-daemon")
     daemon.kill()
     daemon.wait()

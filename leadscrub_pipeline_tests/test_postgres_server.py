@@ -22,7 +22,7 @@ from leadscrub_pipeline.cli.instance import place_config
 from leadscrub_pipeline.cli.postgres import PostgresServer
 from leadscrub_pipeline.cli.project import project_path
 from leadscrub_pipeline.errors import UnavailableError
-from leadscrub_pipeline_tests.cli_deployment import started
+from leadscrub_pipeline_tests.cli_deployment import running, started
 from leadscrub_pipeline_tests.postgres_server import crash, postgres_server, settings_on
 
 _LEAVE_RUNNING = """
@@ -148,8 +148,7 @@ def test_dev_shows_the_demo_on_postgresql_and_leaves_nothing_running(how: str) -
             told.append(process.stderr.readline())
             assert process.poll() is None, told
         family = psutil.Process(process.pid).children(recursive=True)
-        databases = [one for one in family if "postgres" in one.name()]
-        assert len(databases) > 3
+        assert len(running(family, "postgres")) > 3
         environment = {"LEADSCRUB_ENV_FILE": str(home / "demo/settings.env")}
         result = CliRunner().invoke(app, ["run", "recent_inquiries", "--row-limit", "5", "--json"], env=environment)
         assert result.exit_code == 0, result.output
@@ -158,7 +157,8 @@ def test_dev_shows_the_demo_on_postgresql_and_leaves_nothing_running(how: str) -
             time.sleep(0.5)
             process.send_signal(signal.SIGINT)
         else:
-            next(one for one in databases if one.ppid() == process.pid).kill()
+            (server,) = running(psutil.Process(process.pid).children(), "bin/postgres")
+            server.kill()
         told.append(process.communicate(timeout=180)[1])
     assert process.returncode == (0 if how == "Ctrl-C twice" else 1), told
     _, alive = psutil.wait_procs(family, timeout=10)

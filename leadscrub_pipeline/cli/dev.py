@@ -35,6 +35,8 @@ POSTGRES_HOME: Final = Path(".leadscrub/postgres")
 """Not the other demo's: a ledger on a server and one in a file do not know of each other's paid answers."""
 
 _START_SECONDS: Final = 120
+_UI_TRIES: Final = 3
+"""Other deployments may take the free port while the webserver loads."""
 _STOP_SECONDS: Final = 45
 """Longer than a request to a vendor may take: a run that is ended lets its requests end."""
 
@@ -213,25 +215,29 @@ def _quiet(settings: Settings) -> str:
 def _start_ui(children: list[Child], settings: Settings, wanted: int | None, others: Sequence[Child]) -> int:
     """The port on which our own webserver answers.
 
-    It takes its seconds to load, in which another process may take the port that was free; then it ends,
-    and the next port is tried.
+    It takes its seconds to load, in which another deployment may take the port that was free, and may have given it
+    back by the time ours has ended of it: so it is started again whoever has the port now.
+
+    Raises:
+        UnavailableError: it ended each time, or the port that was asked for is taken.
     """
-    while True:
+    for _ in range(_UI_TRIES):
         port = _free_port(wanted)
         webserver = _webserver(settings, port)
         children.append(webserver)
-        if _comes_to_listen(webserver, port, [*children, *others]):
+        if _comes_to_listen(webserver, port, [child for child in (*children, *others) if child is not webserver]):
             return port
         children.remove(webserver)
+    raise UnavailableError(f"{webserver.name} ended {_UI_TRIES} times before it answered. What it said stands above.")
 
 
-def _comes_to_listen(webserver: Child, port: int, watched: Sequence[Child]) -> bool:
-    """False when it has ended because somebody else listens on its port."""
+def _comes_to_listen(webserver: Child, port: int, others: Sequence[Child]) -> bool:
+    """False when it has ended before."""
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
-        if webserver.process.poll() is not None and _bound(port) is None:
+        _require_alive(others)
+        if webserver.process.poll() is not None:
             return False
-        _require_alive(watched)
         if _listens(webserver, port):
             return True
         time.sleep(0.25)
