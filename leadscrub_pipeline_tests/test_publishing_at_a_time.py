@@ -228,6 +228,7 @@ def test_what_a_newer_lookup_said_of_a_person_stands_when_an_older_answer_is_pub
     assert (identity["record_id"], identity["owned_until"]) == (person["record_id"], newer["expires_at"])
 
 
+@pytest.mark.long
 def test_wide_leads_fit_into_the_memory_there_is(warehouse: DuckdbWarehouse, parts: list[str]) -> None:
     # All at once they did not, nor did what an UPDATE of them kept.
     leads = [Lead(number, additional=30_000) for number in range(1, 2_501)]

@@ -108,6 +108,7 @@ def test_the_pipeline_gives_the_same_rows_as_on_the_embedded_engine(
         assert not leftovers(graph)
 
 
+@pytest.mark.long
 def test_requests_and_consents_count_as_on_the_embedded_engine(graph: Graph) -> None:
     bring(graph, people(20))
     graph.scrub("leads")
