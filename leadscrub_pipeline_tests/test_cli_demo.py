@@ -115,9 +115,7 @@ def test_a_port_that_somebody_takes_while_the_webserver_loads_is_not_taken_for_o
         def start(_: Settings, port: int) -> dev.Child:
             if port == free:  # another deployment was quicker
                 stack.enter_context(socket.create_server((dev.HOST, port)))
-            return dev.Child(
-                "ui", stack.enter_context(_ended(subprocess.Popen([sys.executable, "-c", _SLOW_SERVER, str(port)])))
-            )
+            return _webserver(stack, _SLOW_SERVER, port)
 
         monkeypatch.setattr(dev, "USUAL_PORT", free)
         monkeypatch.setattr(dev, "_webserver", start)
@@ -142,10 +140,7 @@ def test_a_webserver_that_ended_of_a_port_that_is_free_again_is_started_again_bu
 
         def start(_: Settings, port: int) -> dev.Child:
             started_with.append(port)
-            program = "raise SystemExit(1)" if len(started_with) <= ends else _SLOW_SERVER
-            return dev.Child(
-                "ui", stack.enter_context(_ended(subprocess.Popen([sys.executable, "-c", program, str(port)])))
-            )
+            return _webserver(stack, "raise SystemExit(1)" if len(started_with) <= ends else _SLOW_SERVER, port)
 
         monkeypatch.setattr(dev, "_webserver", start)
         children: list[dev.Child] = []
@@ -157,6 +152,11 @@ def test_a_webserver_that_ended_of_a_port_that_is_free_again_is_started_again_bu
         assert dev._start_ui(children, Settings(_env_file=None), free, []) == free
         assert [child.process.poll() for child in children] == [None]
         assert started_with == [free] * 2
+
+
+def _webserver(stack: ExitStack, program: str, port: int) -> dev.Child:
+    """The program in the webserver's place, which ends with the stack."""
+    return dev.Child("ui", stack.enter_context(_ended(subprocess.Popen([sys.executable, "-c", program, str(port)]))))
 
 
 @contextmanager

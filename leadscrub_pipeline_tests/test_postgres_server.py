@@ -148,7 +148,7 @@ def test_dev_shows_the_demo_on_postgresql_and_leaves_nothing_running(how: str) -
             told.append(process.stderr.readline())
             assert process.poll() is None, told
         family = psutil.Process(process.pid).children(recursive=True)
-        assert len(running(family, "postgres")) > 3
+        assert len(running(family, "postgres: ")) > 3
         environment = {"LEADSCRUB_ENV_FILE": str(home / "demo/settings.env")}
         result = CliRunner().invoke(app, ["run", "recent_inquiries", "--row-limit", "5", "--json"], env=environment)
         assert result.exit_code == 0, result.output

@@ -221,11 +221,12 @@ def _start_ui(children: list[Child], settings: Settings, wanted: int | None, oth
     Raises:
         UnavailableError: it ended each time, or the port that was asked for is taken.
     """
+    watched = [*children, *others]
     for _ in range(_UI_TRIES):
         port = _free_port(wanted)
         webserver = _webserver(settings, port)
         children.append(webserver)
-        if _comes_to_listen(webserver, port, [child for child in (*children, *others) if child is not webserver]):
+        if _comes_to_listen(webserver, port, watched):
             return port
         children.remove(webserver)
     raise UnavailableError(f"{webserver.name} ended {_UI_TRIES} times before it answered. What it said stands above.")
